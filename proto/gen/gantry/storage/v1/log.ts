@@ -60,11 +60,11 @@ export interface Instance {
   sopInstanceUid: string;
   sopClassUid: string;
   transferSyntaxUid: string;
-  /** SHA-256 over transfer syntax UID and data set as received: the identity of bytes */
+  /** SHA-256(transfer syntax UID ‖ NUL ‖ data set as received): the identity of bytes */
   version: Buffer;
-  /** SHA-256 over the whole Part 10 file as kept: what scrub and verify check */
+  /** SHA-256(Part 10 bytes before the data set ‖ version): covers the whole file as kept in one pass */
   digest: Buffer;
-  /** of the Part 10 file; filled in by storage when it commits */
+  /** over its bytes; what scrub and verify check (#dicom/digest.ts: Part10Digest) */
   place:
     | Place
     | undefined;
