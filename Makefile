@@ -1,0 +1,52 @@
+# `make help` tells what there is. Every target sets up what it needs; what is there already costs nothing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer peers
+
+help: ## this list (at once)
+	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  Settings are read from gantry.yaml and GANTRY_*; data lies in ./data (GANTRY_DATA_DIR).'
+	@echo '  Commands for a running server: npx gantry --help'
+
+demo: setup viewer ## set up, start, send the sample studies, say where to look; Ctrl-C ends it (cold 2-5 min, warm 10 s)
+	@exec node tools/demo/demo.ts
+
+up: setup viewer ## start Gantry in the foreground; Ctrl-C or TERM drains it (cold 2-5 min, warm 5 s)
+	@exec node services/main.ts all
+
+test: setup viewer ## every test, against DCMTK, pynetdicom, Chromium too (cold 15-30 min; installs what is missing and says what)
+	@tools/setup/peers.sh test
+	@exec tools/setup/run-tests.sh all
+
+test-unit: setup ## the tests that need nobody else's program (a few min)
+	@exec tools/setup/run-tests.sh unit
+
+check: setup ## types, lint, protos, generated code, house rules (30 s)
+	@exec node tools/check/main.ts
+
+fix: setup ## let biome mend what it can in formatting and lint (2 s)
+	@exec biome check --write
+
+bench: setup ## benchmarks with peers in the same run, into tools/bench/RESULTS.md (30 min or more)
+	@tools/setup/peers.sh bench
+	@exec node tools/bench/bench.ts $(ARGS)
+
+fuzz: setup ## fuzz the parsers, MINUTES=10 each (TARGET=name for one; the corpus grows under tools/fuzz)
+	@exec node tools/fuzz/fuzz.ts --minutes $(or $(MINUTES),10) $(TARGET)
+
+proto: setup ## after a change under proto/: lint, refuse breaking changes, generate the code (2 s)
+	@exec node tools/check/proto.ts --write
+
+setup: # Node 24 and the npm packages (cold 1 min, warm nothing)
+	@tools/setup/setup.sh
+
+viewer: # the OHIF viewer, once, into the cache (50 MB)
+	@tools/setup/viewer.sh

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# run-tests.sh all | unit: node's own runner, its own summary. Set TESTS='services/index/**/*.test.ts' for a part of them.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+which=${1:?all or unit}
+mapfile -t files < <(git ls-files --cached --others --exclude-standard -- 'services/**.test.ts' 'tools/**.test.ts' | sort -u)
+if [[ $which == unit ]]; then
+  # A test that starts someone else's program asks tools/setup/peers.ts for it.
+  mapfile -t files < <(grep -L 'setup/peers.ts' -- "${files[@]}")
+fi
+if [[ ${TESTS:-} ]]; then files=("$TESTS"); fi
+if ((${#files[@]} == 0)); then
+  echo 'No test was found: that cannot be right.' >&2
+  exit 1
+fi
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export GANTRY_PYTHON=${GANTRY_PYTHON:-$cache/python-$(sha256sum <tools/setup/requirements.txt | cut -c1-12)/bin/python}
+# DCMTK sets no TCP_NODELAY by itself: without it each message waits 40 ms for an acknowledgement.
+export TCP_NODELAY=1
+echo "Running ${#files[@]} test files"
+exec node --test --test-concurrency="$(nproc)" "${files[@]}"
