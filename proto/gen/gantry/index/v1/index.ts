@@ -48,6 +48,8 @@ export interface SearchRequest {
   defaultCharset: string;
   /** relational QIDO: rows also carry study (and series) defaults */
   studyDefaults: boolean;
+  /** a date and a time key of one pair are one interval (PS3.4 C.2.2.2.5.4): QIDO always, C-FIND when negotiated */
+  combinedDateTime: boolean;
 }
 
 export interface AttributePath {
@@ -237,6 +239,7 @@ function createBaseSearchRequest(): SearchRequest {
     timezoneOffset: "",
     defaultCharset: "",
     studyDefaults: false,
+    combinedDateTime: false,
   };
 }
 
@@ -287,6 +290,9 @@ export const SearchRequest: MessageFns<SearchRequest> = {
     }
     if (message.studyDefaults !== false) {
       writer.uint32(112).bool(message.studyDefaults);
+    }
+    if (message.combinedDateTime !== false) {
+      writer.uint32(120).bool(message.combinedDateTime);
     }
     return writer;
   },
@@ -426,6 +432,14 @@ export const SearchRequest: MessageFns<SearchRequest> = {
             message.studyDefaults = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.combinedDateTime = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -457,6 +471,7 @@ export const SearchRequest: MessageFns<SearchRequest> = {
     message.timezoneOffset = object.timezoneOffset ?? "";
     message.defaultCharset = object.defaultCharset ?? "";
     message.studyDefaults = object.studyDefaults ?? false;
+    message.combinedDateTime = object.combinedDateTime ?? false;
     return message;
   },
 };
