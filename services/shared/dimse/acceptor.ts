@@ -1,0 +1,2 @@
+import type { Acceptor, ListenOptions } from './types.ts';
+export declare function listen(options: ListenOptions): Promise<Acceptor>;
