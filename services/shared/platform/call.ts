@@ -15,6 +15,10 @@ export interface Call {
 export const SYSTEM: Principal = { id: 'system', kind: 'system', roles: ['system'], tenant: 'main' };
 
 /** A call that no person made: folding, compaction, jobs. */
-export function systemCall(tenant: string, requestId: string, signal: AbortSignal = new AbortController().signal): Call {
+export function systemCall(
+  tenant: string,
+  requestId: string,
+  signal: AbortSignal = new AbortController().signal,
+): Call {
   return { tenant, principal: { ...SYSTEM, tenant }, requestId, signal };
 }

@@ -57,7 +57,8 @@ export class GantryError extends Error {
 /** What an unknown failure becomes where it is answered. */
 export function toGantryError(error: unknown): GantryError {
   if (error instanceof GantryError) return error;
-  if (error instanceof Error && error.name === 'AbortError') return new GantryError('cancelled', 'cancelled', { cause: error });
+  if (error instanceof Error && error.name === 'AbortError')
+    return new GantryError('cancelled', 'cancelled', { cause: error });
   if (error instanceof Error && error.name === 'TimeoutError')
     return new GantryError('deadline-exceeded', 'the time limit was reached', { cause: error });
   return new GantryError('internal', 'an unexpected failure', { cause: error });

@@ -31,7 +31,11 @@ export interface Settings {
 export interface Metrics {
   counter(name: string, help: string): { add(value: number, labels?: Record<string, string>): void };
   gauge(name: string, help: string, read: () => number | { value: number; labels: Record<string, string> }[]): void;
-  histogram(name: string, help: string, buckets: number[]): { record(value: number, labels?: Record<string, string>): void };
+  histogram(
+    name: string,
+    help: string,
+    buckets: number[],
+  ): { record(value: number, labels?: Record<string, string>): void };
   /** Prometheus text exposition of everything in this process. */
   expose(): Promise<string>;
 }
@@ -58,6 +62,8 @@ export interface Context {
   readonly ready: () => boolean;
   /** Each module's own word on /readyz. */
   readiness(check: () => { ready: boolean; detail: string }): void;
+  /** What /readyz reports: the process itself first, then each module's own word. */
+  health(): { module: string; ready: boolean; detail: string }[];
 }
 
 export interface Module {

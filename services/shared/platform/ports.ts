@@ -8,9 +8,19 @@ export interface Wake {
 
 /** Durable, at least once, deduplicated by key while queued. Losing all of it loses no instance. */
 export interface Jobs {
-  add(job: { queue: string; key: string; tenant: string; payload: Buffer; notBefore?: number }): Promise<{ added: boolean }>;
+  add(job: {
+    queue: string;
+    key: string;
+    tenant: string;
+    payload: Buffer;
+    notBefore?: number;
+  }): Promise<{ added: boolean }>;
   /** `handler` resolves: done. Throws: tried again after a growing wait, until `attemptsMax`, then a dead letter that a person sees. */
-  work(queue: string, options: { concurrency: number; attemptsMax: number; backoffMs: number[] }, handler: (job: Job) => Promise<void>): () => Promise<void>;
+  work(
+    queue: string,
+    options: { concurrency: number; attemptsMax: number; backoffMs: number[] },
+    handler: (job: Job) => Promise<void>,
+  ): () => Promise<void>;
   list(queue?: string): Promise<JobRow[]>;
   retry(queue: string, key: string): Promise<boolean>;
   remove(queue: string, key: string): Promise<boolean>;

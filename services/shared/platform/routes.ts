@@ -3,7 +3,11 @@ import * as ingest from '#proto/ingest/v1/ingest.ts';
 import * as storage from '#proto/storage/v1/storage.ts';
 import type { BulkRoute, Codec } from './rpc.types.ts';
 
-const route = <Request, Response>(name: string, request: Codec<Request>, response: Codec<Response>): BulkRoute<Request, Response> => ({
+const route = <Request, Response>(
+  name: string,
+  request: Codec<Request>,
+  response: Codec<Response>,
+): BulkRoute<Request, Response> => ({
   name,
   request,
   response,
