@@ -38,12 +38,16 @@ if is_installed; then
 fi
 
 # The host's own node only runs npm (so its age does not matter); Gantry runs on the Node 24 that npm brings.
-export PATH=${PATH#"$root/node_modules/.bin:"}
+export PATH=$host_path
 packages() { npm ci --no-audit --no-fund --no-progress --engine-strict=false; }
 
 # The package `node` fetches its binary in an install script. Where scripts are switched off (`ignore-scripts`, common in
 # hospitals, and the way that newer npm versions go) this one alone is run by hand.
-node_binary() { cd node_modules/node && npm_config_ignore_scripts=false node installArchSpecificPackage.js; }
+node_binary() (
+  cd node_modules/node
+  npm_config_ignore_scripts=false node installArchSpecificPackage.js
+  ln -sf ../node/bin/node ../.bin/node
+)
 
 echo 'Setting up Gantry (once; later runs skip this)'
 step "Node 24 and the libraries, with npm $(npm --version 2>/dev/null)" packages

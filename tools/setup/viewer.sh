@@ -19,7 +19,7 @@ if [[ ${1:-} == fetch ]]; then
   work=$(mktemp -d "$cache/.ohif.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   # In a folder of its own, so that the checkout's npm settings play no part.
-  (cd "$work" && npm pack "@ohif/app@$version" --silent --ignore-scripts)
+  (cd "$work" && PATH=$host_path npm pack "@ohif/app@$version" --loglevel=error --ignore-scripts)
   tarball=$(echo "$work"/*.tgz)
   found=$(digest "$tarball")
   if [[ $found != "$integrity" ]]; then
