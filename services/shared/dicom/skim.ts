@@ -1,0 +1,419 @@
+import { type Header, Nesting, readHeader, UNDEFINED_LENGTH } from './element.ts';
+import { DicomError } from './errors.ts';
+import type { Cut, Head, PixelPlace } from './head.ts';
+import { Inflater } from './inflate.ts';
+import { isVr, Tag, type VR, VRS } from './tags.ts';
+import { encodingOf } from './uids.ts';
+
+export type { Cut, Head, PixelPlace } from './head.ts';
+export { decodeHead, encodeHead } from './head.ts';
+
+export interface SkimLimits {
+  skeletonBytesMax: number;
+  elementsMax: number;
+  sequenceDepthMax: number;
+  fragmentsMax: number;
+  offsetTableBytesMax: number;
+  inflatedBytesMax: number;
+  binaryKeptBytesMax: number;
+  otherKeptBytesMax: number;
+}
+
+/** Each with its reason; a module's settings may replace them. */
+export const SKIM_LIMITS: SkimLimits = {
+  skeletonBytesMax: 64 * 2 ** 20, // the largest honest headers (10^4 frames of functional groups) are about 20 MiB
+  elementsMax: 4 * 2 ** 20, // 64 MiB of the shortest elements
+  sequenceDepthMax: 64, // SR trees reach about 20
+  fragmentsMax: 2 ** 20, // 10^5 frames in ten pieces each
+  offsetTableBytesMax: 4 * 2 ** 20, // 2^20 frames
+  inflatedBytesMax: 8 * 2 ** 30, // deflated data sets of a slide; memory does not depend on it
+  binaryKeptBytesMax: 1024, // longer OB OW OD OF OL OV UN values are bulk
+  otherKeptBytesMax: 64 * 2 ** 10, // longer texts and numbers are bulk, too
+};
+
+export interface SkimOptions {
+  transferSyntaxUid: string;
+  limits?: Partial<SkimLimits>;
+  /** A data set that ends within its top-level pixel data: refused (`truncated`) unless this is set. */
+  acceptTruncatedPixelData?: boolean;
+}
+
+const PART10_PREFIX = 132;
+type State = 'header' | 'keep' | 'skip' | 'fragment' | 'fragmentValue' | 'offsetTable' | 'trailing';
+
+/**
+ * THE parser of what is stored (PS3.5 §7): takes a data set in chunks of any size and leaves a Head, in bounded memory. Bulk passes
+ * by uncopied. What it makes of broken data sets is written beside Nesting (element.ts) and in skim.test.ts.
+ */
+export class Skimmer {
+  readonly #limits: SkimLimits;
+  readonly #options: SkimOptions;
+  readonly #nesting: Nesting;
+  #inflater: Inflater | undefined;
+  #started = false;
+  #prefix: Buffer | undefined; // the first bytes, until Part 10 can be told from a data set
+
+  #state: State = 'header';
+  #offset = 0; // of the next byte within the data set
+  #remaining = 0; // of the value being kept or passed over
+  readonly #header: Header = { tag: 0, vr: 'UN', length: 0, strange: false, explicit: false };
+  readonly #carry = Buffer.allocUnsafe(12); // a header that a chunk's end split
+  #carried = 0;
+
+  #skeleton = Buffer.allocUnsafe(8192);
+  #kept = 0;
+  readonly #cuts: Cut[] = [];
+  #elements = 0;
+  #pixel: PixelPlace | undefined;
+  #trailing: { offset: number; length: number } | undefined;
+  /** Where the latest top-level element began. */
+  readonly #mark = { tag: 0, offset: 0, kept: 0, cuts: 0 };
+
+  // Within fragments:
+  #fragmentsCut: Cut | undefined;
+  #fragmentsPlace: PixelPlace | undefined; // when they are the top-level pixel data
+  #firstItem = false;
+  #table: Buffer = Buffer.alloc(0);
+
+  constructor(options: SkimOptions) {
+    this.#options = options;
+    this.#limits = { ...SKIM_LIMITS, ...options.limits };
+    const encoding = encodingOf(options.transferSyntaxUid);
+    this.#nesting = new Nesting(encoding !== 'implicit', encoding === 'bigEndian', this.#limits.sequenceDepthMax);
+    if (encoding === 'deflated') this.#inflater = new Inflater(this.#limits.inflatedBytesMax);
+  }
+
+  /** Copies what it keeps: the chunk may be reused afterwards. */
+  write(chunk: Uint8Array): this {
+    let buffer = asBuffer(chunk);
+    if (!this.#started) {
+      if (this.#prefix || buffer.length < PART10_PREFIX) {
+        buffer = this.#prefix ? Buffer.concat([this.#prefix, buffer]) : Buffer.from(buffer);
+        this.#prefix = buffer;
+        if (buffer.length < PART10_PREFIX) return this;
+      }
+      this.#start(buffer);
+    }
+    this.#pass(buffer);
+    return this;
+  }
+
+  end(): Head {
+    if (!this.#started) {
+      const buffer = this.#prefix ?? Buffer.alloc(0);
+      this.#start(buffer);
+      this.#pass(buffer);
+    }
+    this.#inflater?.end();
+    this.#finish();
+    const { root } = this.#nesting;
+    return {
+      transferSyntaxUid: this.#options.transferSyntaxUid,
+      explicit: root.explicit,
+      bigEndian: root.bigEndian,
+      deflated: this.#inflater !== undefined,
+      length: this.#offset,
+      // An exact copy: the growing buffer may be twice as large, and a Head may live long.
+      skeleton: Buffer.from(this.#skeleton.subarray(0, this.#kept)),
+      cuts: this.#cuts,
+      pixel: this.#pixel,
+      trailing: this.#trailing,
+    };
+  }
+
+  #start(buffer: Buffer): void {
+    this.#started = true;
+    this.#prefix = undefined;
+    if (buffer.length >= PART10_PREFIX && buffer.toString('latin1', 128, 132) === 'DICM') {
+      throw new DicomError('is-part10', 'a Part 10 file where a data set was expected');
+    }
+    // Declared as deflated, and yet in the clear: (0008,xxxx) and a VR, which no deflate stream begins with.
+    if (this.#inflater && buffer.length >= 8 && buffer.readUInt16LE(0) === 8 && isVr(buffer.toString('latin1', 4, 6))) {
+      this.#inflater = undefined;
+    }
+  }
+
+  #pass(buffer: Buffer): void {
+    if (this.#inflater) this.#inflater.write(buffer, (inflated) => this.#consume(inflated));
+    else this.#consume(buffer);
+  }
+
+  #consume(chunk: Buffer): void {
+    const end = chunk.length;
+    let at = 0; // next byte of the chunk
+    if (this.#carried > 0) {
+      const had = this.#carried;
+      const copied = chunk.copy(this.#carry, had, 0, 12 - had);
+      this.#carried += copied;
+      const size = this.#readHeader(this.#carry, 0, this.#carried);
+      if (size === 0) return;
+      this.#carried = 0;
+      const fate = this.#take(this.#kept, size);
+      if (fate !== 'drop') this.#keep(this.#carry, 0, size);
+      at = size - had;
+    }
+    let run = at; // what lies between here and `at` belongs into the skeleton
+    while (at < end) {
+      switch (this.#state) {
+        case 'header':
+        case 'fragment': {
+          const size = this.#readHeader(chunk, at, end);
+          if (size === 0) {
+            this.#keep(chunk, run, at);
+            this.#carried = chunk.copy(this.#carry, 0, at, end);
+            return;
+          }
+          const fate = this.#take(this.#kept + at - run, size);
+          at += size;
+          if (fate !== 'run') {
+            this.#keep(chunk, run, fate === 'cut' ? at : at - size);
+            run = at;
+          }
+          break;
+        }
+        case 'keep': {
+          const taken = this.#advance(end - at);
+          at += taken;
+          if (this.#kept + at - run > this.#limits.skeletonBytesMax) this.#tooLarge();
+          if (this.#remaining === 0) this.#state = 'header';
+          break;
+        }
+        case 'skip':
+        case 'fragmentValue': {
+          run = at += this.#advance(end - at);
+          if (this.#remaining === 0) this.#state = this.#state === 'skip' ? 'header' : 'fragment';
+          break;
+        }
+        case 'offsetTable': {
+          chunk.copy(this.#table, this.#table.length - this.#remaining, at, end);
+          run = at += this.#advance(end - at);
+          if (this.#remaining === 0) this.#endOffsetTable();
+          break;
+        }
+        case 'trailing':
+          this.#offset += end - at;
+          run = at = end;
+      }
+    }
+    this.#keep(chunk, run, end);
+  }
+
+  #advance(available: number): number {
+    const taken = Math.min(this.#remaining, available);
+    this.#remaining -= taken;
+    this.#offset += taken;
+    return taken;
+  }
+
+  #readHeader(buffer: Buffer, at: number, end: number): 0 | 8 | 12 {
+    const nesting = this.#nesting;
+    if (this.#offset >= nesting.top.end) {
+      if (this.#state === 'fragment') this.#endFragments(this.#offset); // its delimiter is missing
+      nesting.closeAt(this.#offset);
+    }
+    const { top } = nesting;
+    if (top.fresh) {
+      if (end - at < 8) return 0;
+      nesting.detect(buffer, at, this.#offset);
+    }
+    return readHeader(buffer, at, end, top.explicit, top.bigEndian, this.#header);
+  }
+
+  /** Decides what the header just read means. `kept`: the skeleton's length before it. */
+  #take(kept: number, size: number): 'run' | 'cut' | 'drop' {
+    this.#offset += size;
+    if (this.#state === 'fragment' && this.#takeFragment(size)) return 'drop';
+    const header = this.#header;
+    const nesting = this.#nesting;
+    const { tag, length, vr } = header;
+    if (++this.#elements > this.#limits.elementsMax) {
+      throw new DicomError('too-many-elements', `more than ${this.#limits.elementsMax} elements`);
+    }
+    if (nesting.depth === 0) {
+      const mark = this.#mark;
+      mark.tag = tag;
+      mark.offset = this.#offset - size;
+      mark.kept = kept;
+      mark.cuts = this.#cuts.length;
+    }
+    const step = nesting.step(header, this.#offset);
+    if (step === 'trailing') {
+      this.#trailing = { offset: this.#offset - size, length: 0 };
+      this.#state = 'trailing';
+      return 'drop';
+    }
+    const topLevelPixel = nesting.depth === 0 && isPixelTag(tag) && this.#pixel === undefined;
+    if (step === 'fragments') {
+      this.#fragmentsCut = { at: kept + size, offset: this.#offset, length: 0 };
+      this.#fragmentsPlace = topLevelPixel ? pixelPlace(tag, this.#offset, 0, true) : undefined;
+      this.#firstItem = true;
+      this.#state = 'fragment';
+      return 'cut';
+    }
+    if (step !== 'value') return 'run';
+    if (topLevelPixel) this.#pixel = pixelPlace(tag, this.#offset, length, false);
+    if (length === 0) return 'run';
+    this.#remaining = length;
+    if (isPixelTag(tag) || length > this.#keptMax(tag, vr)) {
+      this.#cuts.push({ at: kept + size, offset: this.#offset, length });
+      this.#state = 'skip';
+      return 'cut';
+    }
+    this.#state = 'keep';
+    return 'run';
+  }
+
+  #keptMax(tag: number, vr: VR): number {
+    if ((tag === Tag.ExtendedOffsetTable || tag === Tag.ExtendedOffsetTableLengths) && this.#nesting.depth === 0) {
+      return this.#limits.offsetTableBytesMax;
+    }
+    return VRS[vr].kind === 'binary' ? this.#limits.binaryKeptBytesMax : this.#limits.otherKeptBytesMax;
+  }
+
+  /** Within encapsulated pixel data (PS3.5 §A.4). False: the header is that of an element, the fragments' delimiter is missing. */
+  #takeFragment(size: number): boolean {
+    const { tag, length } = this.#header;
+    if (tag === Tag.SequenceDelimitationItem) {
+      this.#endFragments(this.#offset);
+      return true;
+    }
+    if (tag === Tag.ItemDelimitationItem) return true; // belongs to nothing, harmless
+    if (tag !== Tag.Item) {
+      this.#endFragments(this.#offset - size);
+      return false;
+    }
+    if (this.#offset + length > this.#nesting.top.end || length === UNDEFINED_LENGTH) {
+      throw new DicomError('length-overrun', `a fragment of ${length} bytes reaches beyond what encloses it, at ${this.#offset}`);
+    }
+    const place = this.#fragmentsPlace;
+    this.#remaining = length;
+    if (this.#firstItem) {
+      this.#firstItem = false;
+      if (place) {
+        if (length > this.#limits.offsetTableBytesMax) {
+          throw new DicomError('header-too-large', `a Basic Offset Table of ${length} bytes (at most ${this.#limits.offsetTableBytesMax})`);
+        }
+        place.fragmentsOffset = this.#offset + length;
+        this.#table = Buffer.allocUnsafe(length);
+        if (length > 0) this.#state = 'offsetTable';
+        return true;
+      }
+    } else if (place) {
+      if (place.fragments.length >= this.#limits.fragmentsMax) {
+        throw new DicomError('too-many-fragments', `more than ${this.#limits.fragmentsMax} fragments`);
+      }
+      place.fragments.push(length);
+    }
+    if (length > 0) this.#state = 'fragmentValue';
+    return true;
+  }
+
+  #endOffsetTable(): void {
+    const table = this.#table;
+    const { bigEndian } = this.#nesting.top;
+    for (let at = 0; at + 4 <= table.length; at += 4) {
+      this.#fragmentsPlace!.basicOffsetTable.push(bigEndian ? table.readUInt32BE(at) : table.readUInt32LE(at));
+    }
+    this.#table = Buffer.alloc(0);
+    this.#state = 'fragment';
+  }
+
+  #endFragments(endOffset: number): void {
+    const cut = this.#fragmentsCut!;
+    cut.length = endOffset - cut.offset;
+    if (cut.length > 0) this.#cuts.push(cut);
+    if (this.#fragmentsPlace) {
+      this.#fragmentsPlace.length = cut.length;
+      this.#pixel = this.#fragmentsPlace;
+    }
+    this.#fragmentsPlace = this.#fragmentsCut = undefined;
+    this.#state = 'header';
+  }
+
+  /** The data set ends here: what is missing, and does it matter? */
+  #finish(): void {
+    if (this.#trailing) {
+      this.#trailing.length = this.#offset - this.#trailing.offset;
+      return;
+    }
+    if (this.#offset === 0) throw new DicomError('truncated', 'an empty data set');
+    const nesting = this.#nesting;
+    const complete = this.#state === 'header' || (this.#state === 'fragment' && !this.#firstItem);
+    if (complete && this.#carried === 0) {
+      if (this.#state === 'fragment') this.#endFragments(this.#offset); // on an item's boundary: only the delimiter is missing
+      nesting.closeAt(this.#offset);
+      if (nesting.depth === 0) return;
+    }
+    const { tag } = this.#mark;
+    if (nesting.pixelSeen && !isPixelTag(tag)) {
+      // Broken off in what follows the pixel data: the element is no element, but trailing bytes.
+      this.#offset += this.#carried;
+      this.#trailing = { offset: this.#mark.offset, length: this.#offset - this.#mark.offset };
+      this.#kept = this.#mark.kept;
+      this.#cuts.length = this.#mark.cuts;
+      return;
+    }
+    if (this.#state === 'header' && nesting.depth === 0) {
+      // Too few bytes for one more header.
+      this.#trailing = { offset: this.#offset, length: this.#carried };
+      this.#offset += this.#carried;
+      return;
+    }
+    if (this.#options.acceptTruncatedPixelData && this.#truncatePixel()) return;
+    throw new DicomError('truncated', `the data set ends within an element, at ${this.#offset + this.#carried}`, { tag });
+  }
+
+  /** The top-level pixel data is shorter than it says: the place tells what there is. */
+  #truncatePixel(): boolean {
+    const place = this.#fragmentsPlace;
+    if (place && this.#state !== 'offsetTable' && !this.#firstItem) {
+      if (this.#state === 'fragmentValue') place.fragments[place.fragments.length - 1]! -= this.#remaining;
+      this.#offset += this.#carried;
+      this.#endFragments(this.#offset);
+      return true;
+    }
+    if (this.#state !== 'skip' || this.#nesting.depth > 0 || !isPixelTag(this.#mark.tag)) return false;
+    const cut = this.#cuts.at(-1)!;
+    cut.length -= this.#remaining;
+    if (this.#pixel?.offset === cut.offset) this.#pixel.length = cut.length;
+    return true;
+  }
+
+  #keep(from: Buffer, start: number, end: number): void {
+    const length = end - start;
+    if (length <= 0) return;
+    const kept = this.#kept + length;
+    if (kept > this.#limits.skeletonBytesMax) this.#tooLarge();
+    if (kept > this.#skeleton.length) {
+      const larger = Buffer.allocUnsafe(Math.max(kept, this.#skeleton.length * 2));
+      this.#skeleton.copy(larger, 0, 0, this.#kept);
+      this.#skeleton = larger;
+    }
+    from.copy(this.#skeleton, this.#kept, start, end);
+    this.#kept = kept;
+  }
+
+  #tooLarge(): never {
+    throw new DicomError('header-too-large', `more than ${this.#limits.skeletonBytesMax} bytes without bulk`);
+  }
+}
+
+const isPixelTag = (tag: number): boolean =>
+  tag === Tag.PixelData || tag === Tag.FloatPixelData || tag === Tag.DoubleFloatPixelData;
+
+const pixelPlace = (tag: number, offset: number, length: number, encapsulated: boolean): PixelPlace => ({
+  tag,
+  offset,
+  length,
+  encapsulated,
+  basicOffsetTable: [],
+  fragmentsOffset: 0,
+  fragments: [],
+});
+
+const asBuffer = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** A whole data set at once. */
+export const skim = (dataSet: Uint8Array, transferSyntaxUid: string, options: Omit<SkimOptions, 'transferSyntaxUid'> = {}): Head =>
+  new Skimmer({ ...options, transferSyntaxUid }).write(dataSet).end();
