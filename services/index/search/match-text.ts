@@ -6,9 +6,9 @@ export type TextMatch = (value: string) => boolean;
 
 /** Wild Card Matching: `*` any sequence, also an empty one; `?` one character, which is one code point. */
 export function wildcard(pattern: string): TextMatch {
-  const p = Array.from(pattern.replace(/\*+/g, '*'));
+  const p = letters(pattern.replace(/\*+/g, '*'));
   return (value) => {
-    const v = Array.from(value);
+    const v = letters(value);
     let [i, j, star, mark] = [0, 0, -1, 0];
     while (i < v.length) {
       if (p[j] === '*') [star, mark, j] = [j, i, j + 1];
@@ -21,6 +21,8 @@ export function wildcard(pattern: string): TextMatch {
     return j === p.length;
   };
 }
+
+const letters = (text: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(text) ? Array.from(text) : text);
 
 export const hasWildcard = (text: string): boolean => text.includes('*') || text.includes('?');
 
@@ -52,10 +54,6 @@ const LETTERS: Record<string, string> = {
   Ŋ: 'N',
   İ: 'I',
 };
-
-export interface PersonName {
-  groups: string[]; // alphabetic, ideographic, phonetic
-}
 
 /** Component groups without what does not count: padding of components, empty trailing components and groups (PS3.5 §6.2.1). */
 export function nameGroups(text: string): string[] {
@@ -118,11 +116,12 @@ export function words(text: string): string[] {
 
 function fuzzyWord(wanted: string): TextMatch {
   const sound = soundOf(wanted);
-  const length = Array.from(wanted).length;
+  // One consonant after the first letter tells too little in a short word: JOHN is not JANE.
+  const telling = wanted.length >= 5 || /[1-9]{2}/.test(sound);
   return (word) =>
     word.startsWith(wanted) ||
-    (sound !== '' && length >= 3 && word.length >= 3 && soundOf(word) === sound) ||
-    (length >= 5 && Math.abs(word.length - wanted.length) <= 1 && oneSlip(wanted, word));
+    (sound !== '' && telling && soundOf(word) === sound) ||
+    (wanted.length >= 5 && Math.abs(word.length - wanted.length) <= 1 && oneSlip(wanted, word));
 }
 
 const DIGRAPHS: readonly (readonly [RegExp, string])[] = [
