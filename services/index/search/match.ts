@@ -54,6 +54,11 @@ export const modelEntity = (model: Model): Entity => ({
   },
 });
 
+/** A value that is an object where text belongs (an item, a broken document) is no text. */
+const textOf = (value: unknown): string =>
+  value === null || value === undefined || typeof value === 'object' ? '' : String(value);
+
+/** Fails with `invalid-argument` where a key's value cannot be a value of its VR. Universal keys make no condition. */
 export function compileKeys(keys: readonly MatchKey[], options: MatchOptions = {}): Condition[] {
   if (keys.length > MATCH_LIMITS.keys) throw new GantryError('invalid-argument', `more than ${MATCH_LIMITS.keys} keys`);
   return compileLevel(keys, 0, options);
