@@ -31,7 +31,8 @@ export function requirePeer(program: string): string {
 /** A Python that can import pynetdicom, pydicom and dicomweb_client: `make test` makes it and names it in GANTRY_PYTHON. */
 export function pythonWithPynetdicom(): string {
   const path = findPython();
-  if (path === undefined) throw new Error('no Python with pynetdicom: run tools/setup/peers.sh test, or set GANTRY_PYTHON');
+  if (path === undefined)
+    throw new Error('no Python with pynetdicom: run tools/setup/peers.sh test, or set GANTRY_PYTHON');
   return path;
 }
 
@@ -98,7 +99,9 @@ export async function openData(): Promise<OpenData> {
   const table = `${dir}.tsv`;
   if (existsSync(dir) && existsSync(table)) return { dir, rows: readTable(table, dir), from: 'open' };
   if (inCi()) throw new Error(`the open test data is not at ${dir} (GANTRY_OPEN_DATA), and CI=true: it must be`);
-  process.stderr.write(`No open test data at ${dir}: using the repo's samples instead (GANTRY_OPEN_DATA names the folder)\n`);
+  process.stderr.write(
+    `No open test data at ${dir}: using the repo's samples instead (GANTRY_OPEN_DATA names the folder)\n`,
+  );
   // Loaded when needed: the samples are synthesised, which most tests never ask for.
   const { sampleRows, samplesDir } = (await import(
     pathToFileURL(join(CHECKOUT, 'tools/demo/samples.ts')).href
