@@ -50,6 +50,8 @@ export interface SearchRequest {
   studyDefaults: boolean;
   /** a date and a time key of one pair are one interval (PS3.4 C.2.2.2.5.4): QIDO always, C-FIND when negotiated */
   combinedDateTime: boolean;
+  /** QIDO: rows carry Retrieve URL (0008,1190) under it; empty: none */
+  retrieveUrlRoot: string;
 }
 
 export interface AttributePath {
@@ -240,6 +242,7 @@ function createBaseSearchRequest(): SearchRequest {
     defaultCharset: "",
     studyDefaults: false,
     combinedDateTime: false,
+    retrieveUrlRoot: "",
   };
 }
 
@@ -293,6 +296,9 @@ export const SearchRequest: MessageFns<SearchRequest> = {
     }
     if (message.combinedDateTime !== false) {
       writer.uint32(120).bool(message.combinedDateTime);
+    }
+    if (message.retrieveUrlRoot !== "") {
+      writer.uint32(130).string(message.retrieveUrlRoot);
     }
     return writer;
   },
@@ -440,6 +446,14 @@ export const SearchRequest: MessageFns<SearchRequest> = {
             message.combinedDateTime = reader.bool();
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.retrieveUrlRoot = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -472,6 +486,7 @@ export const SearchRequest: MessageFns<SearchRequest> = {
     message.defaultCharset = object.defaultCharset ?? "";
     message.studyDefaults = object.studyDefaults ?? false;
     message.combinedDateTime = object.combinedDateTime ?? false;
+    message.retrieveUrlRoot = object.retrieveUrlRoot ?? "";
     return message;
   },
 };
