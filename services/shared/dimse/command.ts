@@ -101,7 +101,7 @@ export class CommandError extends Error {
 
 /** Leading and trailing spaces, and everything from a NUL on, are padding (PS3.5 §6.2). */
 function text(bytes: Buffer): string {
-  const value = bytes.latin1Slice(0, bytes.length);
+  const value = bytes.toString('latin1');
   const nul = value.indexOf('\0');
   return (nul < 0 ? value : value.slice(0, nul)).trim();
 }

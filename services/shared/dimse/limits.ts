@@ -156,7 +156,7 @@ export const LIMITS = {
   },
 } as const satisfies Record<string, LimitRow>;
 
-export type Limits = { [K in keyof typeof LIMITS]: number };
+export type Limits = { -readonly [K in keyof typeof LIMITS]: number };
 
 export const DEFAULT_LIMITS: Readonly<Limits> = Object.freeze(
   Object.fromEntries(Object.entries(LIMITS).map(([name, row]) => [name, row.default])) as Limits,

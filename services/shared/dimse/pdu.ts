@@ -159,7 +159,7 @@ class Cursor {
 
 /** Titles and UIDs: padded with spaces or NULs by one peer or another. */
 function text(bytes: Buffer): string {
-  const value = bytes.latin1Slice(0, bytes.length);
+  const value = bytes.toString('latin1');
   const nul = value.indexOf('\0');
   return (nul < 0 ? value : value.slice(0, nul)).trim();
 }
