@@ -1,0 +1,57 @@
+import { join } from 'node:path';
+import { GantryError } from '#platform/errors.ts';
+import type { Disk } from './disk.ts';
+
+/** Raised when a release writes what an older one would misread. */
+export const ARCHIVE_FORMAT = 1;
+const NAME = 'format.json';
+
+/** It lies in the archive itself, so that a copy of the archive says what it is. */
+export async function checkFormat(disk: Disk, root: string): Promise<void> {
+  const path = join(root, NAME);
+  const stat = await disk.stat(path);
+  if (!stat) return writeFormat(disk, root, path);
+  const file = await disk.open(path, 'read');
+  let format: unknown;
+  try {
+    const bytes = Buffer.alloc(Math.min(stat.bytes, 4096));
+    await file.read(bytes, 0);
+    format = (JSON.parse(bytes.toString('utf8')) as { format?: unknown }).format;
+  } catch (error) {
+    throw new GantryError(
+      'failed-precondition',
+      `${path} cannot be read: restore it from a backup of this archive, or write {"format":${ARCHIVE_FORMAT}} into it`,
+      {
+        cause: error,
+      },
+    );
+  } finally {
+    await file.close();
+  }
+  if (format !== ARCHIVE_FORMAT)
+    throw new GantryError(
+      'failed-precondition',
+      `the archive in ${root} has format ${String(format)}, this release reads format ${ARCHIVE_FORMAT}: start the release that wrote it, or a newer one`,
+    );
+}
+
+/** Renamed into place with its contents on stable storage: it is never seen empty. That it may be missing after a power cut is no harm. */
+async function writeFormat(disk: Disk, root: string, path: string): Promise<void> {
+  const part = `${path}.part`;
+  await disk.unlink(part).catch(() => {}); // from a start that was cut short
+  const file = await disk.open(part, 'create');
+  try {
+    await file.write(
+      [
+        Buffer.from(
+          `${JSON.stringify({ format: ARCHIVE_FORMAT, readme: 'Gantry archive. log/: tar files of DICOM instances.' })}\n`,
+        ),
+      ],
+      0,
+    );
+    await file.flush('format');
+  } finally {
+    await file.close();
+  }
+  await disk.rename(part, path);
+}

@@ -1,0 +1,283 @@
+import { join } from 'node:path';
+import { GantryError } from '#platform/errors.ts';
+import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
+import type { Commit } from '#proto/storage/v1/storage.ts';
+import { StampClock } from '../../log/clock.ts';
+import { Gather, type GatherLimits } from '../../log/gather.ts';
+import { checkTenant, isLane } from '../../log/names.ts';
+import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
+import { decodeTable } from '../../log/toc.ts';
+import type { Alarm, Appended, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
+import type { Disk, DurableDirectories } from './disk.ts';
+import type { Handles } from './handles.ts';
+import { Alarms, type Lane, type Segment, segmentOf, segmentRow } from './lane.ts';
+import { LaneWriter, type SegmentLimits } from './lane-writer.ts';
+import { namesLane, recoverLane, tocsOf } from './recover.ts';
+import { TableCache } from './table-cache.ts';
+import { thinSegment } from './thin.ts';
+
+export interface FsLogOptions {
+  readonly disk: Disk;
+  /** data/archive: object keys are paths below it. */
+  readonly root: string;
+  readonly directories: DurableDirectories;
+  readonly handles: Handles;
+  readonly gather: GatherLimits;
+  readonly segment: SegmentLimits;
+  readonly tableCacheBytes: number;
+  readonly now?: () => number;
+  readonly onAlarm?: (alarm: Alarm) => void;
+  readonly onTorn?: (lane: string, bytes: number) => void;
+  /** A commit is durable and readable: `bytes` on disk, `entries` in it. */
+  readonly onCommit?: (tenant: string, position: Position, entries: number, bytes: number) => void;
+}
+
+interface TenantLog {
+  readonly lanes: Map<string, Lane>;
+  readonly writer: LaneWriter;
+  readonly gather: Gather;
+}
+
+/** Sealed segments whose table offsets stay in memory: 256 × 4,000 commits × 8 bytes = 8 MB. */
+const LOADED_SEGMENTS_MAX = 256;
+
+export class FsLogStore implements LogStore {
+  readonly #options: FsLogOptions;
+  readonly #tenants = new Map<string, TenantLog>();
+  readonly #clock: StampClock;
+  readonly #alarms: Alarms;
+  readonly #tables: TableCache;
+  readonly #loaded = new Set<Segment>();
+
+  private constructor(options: FsLogOptions) {
+    this.#options = options;
+    this.#clock = new StampClock(options.now);
+    this.#alarms = new Alarms(options.onAlarm ?? (() => {}));
+    this.#tables = new TableCache(options.tableCacheBytes);
+  }
+
+  /** Reads what earlier processes left, and closes their lanes. The caller owns the directory (lock.ts). */
+  static async open(options: FsLogOptions): Promise<FsLogStore> {
+    const store = new FsLogStore(options);
+    const { disk, root, directories } = options;
+    const dead: Lane[] = [];
+    const parts = {
+      disk,
+      root,
+      directories,
+      clock: store.#clock,
+      alarms: store.#alarms,
+      onTorn: options.onTorn ?? (() => {}),
+    };
+    for (const tenant of await disk.list(join(root, 'log'))) {
+      if (!tenant.directory) continue;
+      // In order of their ULIDs, so that the clock has seen the youngest stamps before it stamps a closing.
+      for (const { name, directory } of (await disk.list(join(root, 'log', tenant.name))).sort((a, b) =>
+        a.name < b.name ? -1 : 1,
+      )) {
+        if (!directory || !isLane(name)) continue;
+        try {
+          const lane = await recoverLane(parts, tenant.name, name);
+          if (lane) dead.push(lane);
+        } catch (error) {
+          store.#alarms.raise({
+            kind: 'unreadable-lane',
+            tenant: tenant.name,
+            lane: name,
+            detail: error instanceof Error ? error.message : 'unreadable',
+          });
+        }
+      }
+    }
+    for (const lane of dead) store.#tenant(lane.tenant).lanes.set(lane.lane, lane);
+    return store;
+  }
+
+  async append(tenant: string, requester: string, entries: readonly NewEntry[]): Promise<Appended> {
+    return this.#tenant(checkTenant(tenant)).gather.append(requester, entries);
+  }
+
+  tenants(): string[] {
+    return [...this.#tenants].filter(([, log]) => log.lanes.size > 0).map(([tenant]) => tenant);
+  }
+
+  heads(tenant: string): Position[] {
+    return [...(this.#tenants.get(tenant)?.lanes.values() ?? [])].map(({ lane, head }) => ({ lane, sequence: head }));
+  }
+
+  async *read(
+    tenant: string,
+    after: readonly Position[],
+    lanes: readonly string[],
+    signal: AbortSignal,
+  ): AsyncIterable<Commit> {
+    const from = new Map(after.map((position) => [position.lane, position.sequence]));
+    const log = this.#tenants.get(tenant);
+    const wanted = [...(log?.lanes.keys() ?? [])].filter((lane) => lanes.length === 0 || lanes.includes(lane)).sort();
+    for (const name of wanted) {
+      const lane = log!.lanes.get(name)!;
+      const head = lane.head;
+      for (let sequence = (from.get(name) ?? 0) + 1; sequence <= head; sequence++) {
+        signal.throwIfAborted();
+        const table = await this.#table(lane, sequence);
+        if (table === 'stop') break;
+        if (table) yield { lane: name, sequence, tableOfContents: table };
+      }
+    }
+  }
+
+  async segments(tenant: string): Promise<SegmentRow[]> {
+    return [...(this.#tenants.get(tenant)?.lanes.values() ?? [])].flatMap((lane) =>
+      lane.segments.map((segment) => segmentRow(lane, segment)),
+    );
+  }
+
+  async *commitsOf(tenant: string, object: string): AsyncIterable<TableOfContents> {
+    const { lane, segment } = this.#find(tenant, object);
+    for (let sequence = segment.first; sequence <= segment.last; sequence++) {
+      const table = await this.#table(lane, sequence);
+      if (table === 'stop') throw new GantryError('damaged', `${object} holds entries that this release does not know`);
+      if (!table) continue; // damage: its alarm is raised
+      const decoded = decodeTable(table, tenant, lane.lane, sequence);
+      if (typeof decoded === 'object') yield decoded;
+    }
+  }
+
+  async thin(tenant: string, object: string): Promise<{ object: string; bytesFreed: number }> {
+    const { lane, segment } = this.#find(tenant, object);
+    if (segmentRow(lane, segment).state !== 'sealed')
+      throw new GantryError('failed-precondition', `${object} is not a sealed segment`);
+    const tocs = await this.#tocs(lane, segment);
+    if (tocs.includes(-1)) throw new GantryError('failed-precondition', `${object} is damaged: it stays as it is`);
+    const { disk, root, handles } = this.#options;
+    const thinned = await thinSegment(disk, root, lane, segment, tocs);
+    lane.segments = lane.segments.map((each) => (each === segment ? thinned : each));
+    this.#loaded.delete(segment);
+    this.#keepLoaded(thinned);
+    handles.forget(object);
+    await disk.unlink(join(root, object));
+    return { object: thinned.object, bytesFreed: segment.bytes - thinned.bytes };
+  }
+
+  alarms(): readonly Alarm[] {
+    return this.#alarms.list();
+  }
+
+  async tornBytes(): Promise<number> {
+    const { disk, root } = this.#options;
+    let bytes = 0;
+    for (const { name, directory } of await disk.list(join(root, 'torn')))
+      if (!directory) bytes += (await disk.stat(join(root, 'torn', name)))?.bytes ?? 0;
+    return bytes;
+  }
+
+  async sealAged(): Promise<void> {
+    for (const { writer } of this.#tenants.values()) await writer.sealAged();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(
+      [...this.#tenants.values()].map(async ({ gather, writer }) => {
+        await gather.close();
+        await writer.close();
+      }),
+    );
+  }
+
+  #tenant(tenant: string): TenantLog {
+    let log = this.#tenants.get(tenant);
+    if (!log) {
+      const lanes = new Map<string, Lane>();
+      const { disk, root, directories, segment, onCommit } = this.#options;
+      const writer = new LaneWriter(tenant, {
+        disk,
+        root,
+        directories,
+        clock: this.#clock,
+        alarms: this.#alarms,
+        limits: segment,
+        onLane: (lane) => lanes.set(lane.lane, lane),
+        onCommit: (lane, sequence, table, bytes, entries) => {
+          this.#tables.set(lane.lane, sequence, table);
+          onCommit?.(tenant, { lane: lane.lane, sequence }, entries, bytes);
+        },
+      });
+      log = { lanes, writer, gather: new Gather(this.#options.gather, (entries) => writer.commit(entries)) };
+      this.#tenants.set(tenant, log);
+    }
+    return log;
+  }
+
+  #find(tenant: string, object: string): { lane: Lane; segment: Segment } {
+    const lane = this.#tenants.get(tenant)?.lanes.get(object.split('/')[2] ?? '');
+    const segment = lane?.segments.find((each) => each.object === object);
+    if (!lane || !segment) throw new GantryError('not-found', 'no such segment');
+    return { lane, segment };
+  }
+
+  /** The encoded table; undefined: damaged, passed over; `stop`: nothing beyond may be folded by this release. Both raise an alarm. */
+  async #table(lane: Lane, sequence: number, again = true): Promise<Buffer | 'stop' | undefined> {
+    const cached = this.#tables.get(lane.lane, sequence);
+    if (cached) return cached;
+    const { tenant } = lane;
+    const segment = segmentOf(lane, sequence);
+    try {
+      const tocOffset = segment && (await this.#tocs(lane, segment))[sequence - segment.first];
+      if (!segment || tocOffset === undefined || tocOffset < 0) {
+        this.#alarms.raise({
+          kind: 'damaged-commit',
+          tenant,
+          lane: lane.lane,
+          detail: `commit ${sequence} is missing`,
+        });
+        return undefined;
+      }
+      const frame = await readTocAt(this.#options.handles.source(segment.object, segment.bytes), tocOffset);
+      const table = typeof frame === 'string' ? frame : decodeTable(frame.table, tenant, lane.lane, sequence);
+      if (typeof table === 'object') {
+        this.#tables.set(lane.lane, sequence, (frame as { table: Buffer }).table);
+        return (frame as { table: Buffer }).table;
+      }
+      const detail = `commit ${sequence} at ${segment.object} ${tocOffset}`;
+      this.#alarms.raise({ kind: table === 'damaged' ? 'damaged-commit' : table, tenant, lane: lane.lane, detail });
+      return table === 'damaged' ? undefined : 'stop';
+    } catch (error) {
+      // Thinned while we were reading: its tables are in the new object.
+      if (again && error instanceof GantryError && error.code === 'not-found')
+        return this.#table(lane, sequence, false);
+      throw error;
+    }
+  }
+
+  async #tocs(lane: Lane, segment: Segment): Promise<number[]> {
+    if (segment.tocs) return segment.tocs;
+    const source = this.#options.handles.source(segment.object, segment.bytes);
+    const quick = await scanFromEnd(source, segment.first, segment.last);
+    if (quick) segment.tocs = tocsOf(segment.first, quick);
+    else {
+      const scan = await scanFromStart(source, segment.first, (frame) => namesLane(frame, lane.tenant, lane.lane));
+      const { tenant } = lane;
+      for (const { offset, end, detail } of scan.damage)
+        this.#alarms.raise({
+          kind: 'damaged-commit',
+          tenant,
+          lane: lane.lane,
+          detail: `${segment.object} ${offset}–${end}: ${detail}`,
+        });
+      const commits = scan.commits.filter(({ sequence }) => sequence <= segment.last);
+      const tocs = tocsOf(segment.first, commits);
+      while (tocs.length < segment.last - segment.first + 1) tocs.push(-1);
+      segment.tocs = tocs;
+    }
+    this.#keepLoaded(segment);
+    return segment.tocs;
+  }
+
+  #keepLoaded(segment: Segment): void {
+    this.#loaded.add(segment);
+    if (this.#loaded.size <= LOADED_SEGMENTS_MAX) return;
+    const [oldest] = this.#loaded;
+    this.#loaded.delete(oldest!);
+    oldest!.tocs = undefined;
+  }
+}

@@ -1,0 +1,95 @@
+import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { GantryError } from '#platform/errors.ts';
+import { controlJson } from '../../log/commit.ts';
+import { controlFileName, segmentKey, tocFileName } from '../../log/names.ts';
+import { readTocAt } from '../../log/scan.ts';
+import { BLOCK, paddingOf, TRAILER, writeTarHeader } from '../../log/tar.ts';
+import { decodeTable, encodeTocFrame } from '../../log/toc.ts';
+import type { Disk } from './disk.ts';
+import type { Lane, Segment } from './lane.ts';
+import { sourceOf } from './recover.ts';
+
+/**
+ * Writes the segment once more without the instances' bytes: same commits, same tables, control entries as before. The caller removes
+ * the old object. Until the new name is on stable storage both are there, and the old one counts.
+ */
+export async function thinSegment(
+  disk: Disk,
+  root: string,
+  lane: Lane,
+  segment: Segment,
+  tocs: readonly number[],
+): Promise<Segment> {
+  const object = segmentKey(lane.tenant, lane.lane, segment.first, true);
+  const part = join(root, `${object}.part`);
+  await disk.unlink(part).catch(() => {}); // from a thin() that was cut short
+  const old = await disk.open(join(root, segment.object), 'read');
+  try {
+    const file = await disk.open(part, 'create');
+    const source = sourceOf(old, segment.bytes);
+    const newTocs: number[] = [];
+    let offset = 0;
+    try {
+      for (const [i, tocOffset] of tocs.entries()) {
+        const sequence = segment.first + i;
+        const frame = await readTocAt(source, tocOffset);
+        const table = typeof frame === 'string' ? frame : decodeTable(frame.table, lane.tenant, lane.lane, sequence);
+        if (typeof frame === 'string' || typeof table === 'string')
+          throw new GantryError(
+            'damaged',
+            `commit ${sequence} of ${segment.object} cannot be read: the segment stays as it is`,
+          );
+        const buffers: Buffer[] = [];
+        let bytes = 0;
+        let seconds = 0;
+        const add = (name: string, content: Buffer): void => {
+          const header = Buffer.allocUnsafe(BLOCK);
+          writeTarHeader(header, 0, name, content.length, seconds);
+          const padding = paddingOf(content.length);
+          buffers.push(header, content, padding);
+          bytes += BLOCK + content.length + padding.length;
+        };
+        for (const entry of table.entries) {
+          seconds = Math.floor(Number.parseInt(entry.stamp.slice(0, 12), 16) / 1000);
+          if (entry.kind!.$case !== 'instance')
+            add(
+              controlFileName(sequence, entry.n, entry.kind!.$case),
+              controlJson({ lane: lane.lane, sequence }, entry),
+            );
+        }
+        let crc = 0;
+        for (const buffer of buffers) crc = crc32(buffer, crc);
+        newTocs.push(offset + bytes);
+        add(
+          tocFileName(sequence),
+          encodeTocFrame({
+            sequence,
+            commitOffset: offset,
+            previousToc: newTocs.at(-2) ?? -1,
+            crc,
+            table: frame.table,
+          }),
+        );
+        await file.write(buffers, offset);
+        offset += bytes;
+      }
+      await file.write([TRAILER], offset);
+      await file.flush('thinned');
+    } finally {
+      await file.close();
+    }
+    await disk.rename(part, join(root, object));
+    await disk.flushDirectory(join(root, 'log', lane.tenant, lane.lane), 'thinned-name');
+    return {
+      object,
+      first: segment.first,
+      last: segment.last,
+      bytes: offset + TRAILER.length,
+      thinned: true,
+      tocs: newTocs,
+    };
+  } finally {
+    await old.close().catch(() => {}); // only read
+  }
+}

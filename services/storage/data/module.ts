@@ -1,0 +1,95 @@
+import { GantryError } from '#platform/errors.ts';
+import type { Context, Module, Running } from '#platform/module.ts';
+import { BULK } from '#platform/routes.ts';
+import { AppendRequest, DataService } from '#proto/storage/v1/storage.ts';
+import { openArchive } from '../adapters/fs/archive.ts';
+import { checkTenant } from '../log/names.ts';
+import { archiveCallbacks } from '../observe.ts';
+import type { Archive } from '../ports.ts';
+import { archiveOptions, checkStorageSettings, storageSettings } from '../settings.ts';
+import { Appender } from './append.ts';
+import { checkPlaces, streamPlaces } from './read.ts';
+
+const SEAL_EVERY_MS = 60_000;
+
+/** Append to the archive log and read from it. Stateless towards its callers. */
+export const dataModule: Module = {
+  name: 'storage/data',
+  settings: storageSettings,
+  check: checkStorageSettings,
+  async start(context: Context): Promise<Running> {
+    const { settings } = context;
+    const archive = await openArchive(context.dataDir, { ...archiveOptions(settings), ...archiveCallbacks(context) });
+    const appender = new Appender(archive, {
+      smallLimit: () => settings.number('storage.smallLimit'),
+      queueBytes: () => settings.number('storage.queueBytes'),
+      queueEntries: () => settings.number('storage.queueEntries'),
+    });
+    serveData(context, archive, appender);
+    serveBytes(context, archive, appender);
+    let room = await archive.room();
+    const look = setInterval(() => {
+      archive.room().then(
+        (seen) => (room = seen),
+        (error) => context.log.warn({ err: error }, 'the free space could not be read'),
+      );
+    }, 5_000).unref();
+    const seal = setInterval(() => {
+      archive.log.sealAged().catch((error) => context.log.warn({ err: error }, 'an aged segment could not be sealed'));
+    }, SEAL_EVERY_MS).unref();
+    context.metrics.gauge('gantry_storage_free_bytes', 'Free space on the archive’s disk', () => room.freeBytes);
+    // Below the reserve queries and reads go on: ready, and saying so.
+    context.readiness(() => ({
+      ready: true,
+      detail: room.accepting
+        ? 'archive open'
+        : `new instances are refused: ${room.freeBytes} bytes free, storage.reserveBytes is ${room.reserveBytes}`,
+    }));
+    return {
+      async stop() {
+        clearInterval(look);
+        clearInterval(seal);
+        await archive.close();
+      },
+    };
+  },
+};
+
+function serveData(context: Context, archive: Archive, appender: Appender): void {
+  context.serve(DataService, {
+    async heads(call) {
+      return { positions: archive.log.heads(checkTenant(call.tenant)) };
+    },
+    readLog: (call, { after, lanes }) => archive.log.read(checkTenant(call.tenant), after, lanes, call.signal),
+    async append(call, request) {
+      if (AppendRequest.encode(request).finish().length > context.settings.number('storage.controlBytes'))
+        throw new GantryError('too-large', 'a request of control entries above storage.controlBytes');
+      return appender.control(call, request.entries);
+    },
+    async space(call) {
+      const { freeBytes, reserveBytes, accepting } = await archive.room();
+      let archiveBytes = 0;
+      for (const area of ['log', 'pack', 'large'] as const)
+        for await (const { bytes } of archive.objects.list(area, call.tenant)) archiveBytes += bytes;
+      return { freeBytes, reserveBytes, accepting, archiveBytes };
+    },
+  });
+}
+
+function serveBytes(context: Context, archive: Archive, appender: Appender): void {
+  context.serveBulk(BULK.appendInstance, async (call, request, body) => ({
+    response: await appender.instance(call, request, body),
+  }));
+  context.serveBulk(BULK.putLarge, async (call, { expectedBytes }, body) => ({
+    response: await appender.putLarge(call, expectedBytes, body),
+  }));
+  context.serveBulk(BULK.appendLarge, async (call, request) => ({
+    response: await appender.appendLarge(call, request),
+  }));
+  context.serveBulk(BULK.read, async (call, { places }) => {
+    if (places.length > context.settings.number('storage.readRanges'))
+      throw new GantryError('too-large', 'too many ranges in one request');
+    const length = await checkPlaces(archive.objects, checkTenant(call.tenant), places);
+    return { response: { length }, body: streamPlaces(archive.objects, places, call.signal) };
+  });
+}

@@ -1,0 +1,40 @@
+/**
+ * A hybrid logical clock (Kulkarni et al. 2014): physical milliseconds that never go back, and a counter within one. The stamp is 12
+ * hex digits of milliseconds and 4 of counter, so stamps compare as strings.
+ */
+export class StampClock {
+  #ms = 0;
+  #counter = 0;
+  readonly #now: () => number;
+
+  constructor(now: () => number = Date.now) {
+    this.#now = now;
+  }
+
+  /** A stamp above every earlier one of this process and above all that were observed. */
+  next(): string {
+    const now = this.#now();
+    if (now > this.#ms) {
+      this.#ms = now;
+      this.#counter = 0;
+    } else if (++this.#counter > 0xffff) {
+      this.#ms++;
+      this.#counter = 0;
+    }
+    return this.#ms.toString(16).padStart(12, '0') + this.#counter.toString(16).padStart(4, '0');
+  }
+
+  /** Never stamp below this one: read from the lanes' last commits at start, so a clock set back changes no order. */
+  observe(stamp: string): void {
+    const parsed = parseStamp(stamp);
+    if (parsed && (parsed.ms > this.#ms || (parsed.ms === this.#ms && parsed.counter > this.#counter))) {
+      this.#ms = parsed.ms;
+      this.#counter = parsed.counter;
+    }
+  }
+}
+
+export function parseStamp(stamp: string): { ms: number; counter: number } | undefined {
+  if (!/^[0-9a-f]{16}$/.test(stamp)) return undefined;
+  return { ms: Number.parseInt(stamp.slice(0, 12), 16), counter: Number.parseInt(stamp.slice(12), 16) };
+}

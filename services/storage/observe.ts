@@ -1,0 +1,38 @@
+import type { Context } from '#platform/module.ts';
+import { Position } from '#proto/storage/v1/log.ts';
+import type { ArchiveOptions } from './adapters/fs/archive.ts';
+
+/** What the archive tells the outside: a wake for those who fold, log lines for those who watch, numbers for those who count. */
+export function archiveCallbacks({
+  log,
+  metrics,
+  wake,
+}: Context): Pick<ArchiveOptions, 'onAlarm' | 'onTorn' | 'onCommit'> {
+  const commits = metrics.counter(
+    'gantry_storage_commits_total',
+    'Commits of the archive log that are on stable storage',
+  );
+  const entries = metrics.counter('gantry_storage_entries_total', 'Entries in those commits');
+  const bytes = metrics.counter('gantry_storage_committed_bytes_total', 'Bytes of those commits');
+  const alarms = metrics.counter('gantry_storage_alarms_total', 'Faults of the archive that need a person');
+  const torn = metrics.counter(
+    'gantry_storage_torn_bytes_total',
+    'Bytes after the last valid commit of a dead lane, moved aside',
+  );
+  return {
+    onCommit(tenant, position, count, length) {
+      commits.add(1);
+      entries.add(count);
+      bytes.add(length);
+      wake.publish('log.committed', tenant, Buffer.from(Position.encode(position).finish()));
+    },
+    onAlarm(alarm) {
+      alarms.add(1, { kind: alarm.kind });
+      log.error(alarm, 'archive alarm');
+    },
+    onTorn(lane, length) {
+      torn.add(length);
+      log.warn({ lane, bytes: length }, 'bytes of a commit that was never acknowledged were moved aside');
+    },
+  };
+}

@@ -1,0 +1,115 @@
+import type { Call } from '#platform/call.ts';
+import type { Entry, EntryId, Place, Position, TableOfContents } from '#proto/storage/v1/log.ts';
+import type { Commit } from '#proto/storage/v1/storage.ts';
+
+/**
+ * What storage needs from whatever keeps its bytes. The file system is the first adapter (adapters/fs); S3 follows. Each port has a
+ * contract beside it (log-store.contract.ts, object-store.contract.ts) that every adapter passes.
+ */
+
+export type EntryKind = NonNullable<Entry['kind']>;
+
+/** One entry to be appended. Only `instance` has a body: the whole Part 10 file, in the pieces in which it arrived. */
+export interface NewEntry {
+  readonly kind: EntryKind;
+  readonly body?: readonly Buffer[];
+}
+
+export interface Appended {
+  readonly position: Position;
+  readonly ids: EntryId[];
+  /** Where each entry's bytes are; undefined for control entries. */
+  readonly places: (Place | undefined)[];
+}
+
+/** What is wrong with the archive and needs a person: shown by `gantry status` and the keeper's Status. */
+export interface Alarm {
+  readonly kind: 'damaged-commit' | 'unknown-entry' | 'newer-format' | 'flush-failed' | 'unreadable-lane';
+  readonly tenant: string;
+  readonly lane: string;
+  /** Places and numbers only. */
+  readonly detail: string;
+  readonly atMs: number;
+}
+
+export interface SegmentRow {
+  /** Key of the object that holds the commits: `log/<tenant>/<lane>/<first>.tar`, or `….toc.tar` once thinned. */
+  readonly object: string;
+  readonly lane: string;
+  readonly first: number;
+  readonly last: number;
+  readonly bytes: number;
+  /** `open`: commits may still be added. `thinned`: tables of contents and control entries only, the instances' bytes have moved. */
+  readonly state: 'open' | 'sealed' | 'thinned';
+}
+
+/** The archive log: lanes of commits (architecture §3). */
+export interface LogStore {
+  /**
+   * Appends the entries in one commit, all or none; resolves once they are on stable storage. `requester` (an association, a request)
+   * gets its fair turn. Fails with `no-permit` when the gather queue is full, `no-space`, or `unavailable`; then none is acknowledged.
+   */
+  append(tenant: string, requester: string, entries: readonly NewEntry[]): Promise<Appended>;
+  tenants(): string[];
+  /** The last durable commit of every lane. */
+  heads(tenant: string): Position[];
+  /**
+   * Commits beyond the positions, lane by lane, up to the heads as they are when the lane's turn comes. Verified, decoded by nobody
+   * else's rules: a commit that cannot be read is damage (alarm) and is passed over; an entry of an unknown kind ends its lane (alarm).
+   */
+  read(
+    tenant: string,
+    after: readonly Position[],
+    lanes: readonly string[],
+    signal: AbortSignal,
+  ): AsyncIterable<Commit>;
+  /** For the keeper: which objects there are, and what stands in one. */
+  segments(tenant: string): Promise<SegmentRow[]>;
+  commitsOf(tenant: string, object: string): AsyncIterable<TableOfContents>;
+  /**
+   * Replaces a sealed segment by its tables of contents and control entries (they outlive compaction, and a fold from the first
+   * commit stays possible). The old object is gone afterwards: its places answer `not-found`. Only the keeper calls this, once every
+   * instance in it was moved or purged and `deletionDelay` is over (the stamps of the `moved` entries say since when).
+   */
+  thin(tenant: string, object: string): Promise<{ object: string; bytesFreed: number }>;
+  alarms(): readonly Alarm[];
+  /** Bytes found after the last valid commit of a dead lane, moved aside. */
+  tornBytes(): Promise<number>;
+  /** Seals open segments that are older than `segmentAgeMs`. */
+  sealAged(): Promise<void>;
+  /** Finishes what is queued, closes and seals its own lanes. */
+  close(): Promise<void>;
+}
+
+export interface ObjectRow {
+  readonly object: string;
+  readonly bytes: number;
+  readonly modifiedMs: number;
+}
+
+/**
+ * Whole objects in the areas `log`, `pack`, `large`; keys are `<area>/<tenant>/…`. An object never changes once it was put.
+ * The keeper writes packs and removes objects here; orphans under large/ are `list('large', tenant)` minus the keys of `large` entries.
+ */
+export interface ObjectStore {
+  /** On stable storage, its name included, when this resolves. The key must be new. `checkRoom` false: inside the reserve (compaction). */
+  put(object: string, body: AsyncIterable<Buffer>): Promise<{ bytes: number; digest: Buffer }>;
+  stat(object: string): Promise<ObjectRow | undefined>;
+  /** `length` bytes from `offset`, in chunks of up to 1 MiB, read as they are pulled. `not-found`, or `damaged` when it is too short. */
+  read(object: string, offset: number, length: number): AsyncIterable<Buffer>;
+  /** True when it was there. */
+  remove(object: string): Promise<boolean>;
+  list(area: 'log' | 'pack' | 'large', tenant: string): AsyncIterable<ObjectRow>;
+  space(): Promise<{ freeBytes: number; totalBytes: number }>;
+}
+
+/** What the two modules of this service share in one process. */
+export interface Archive {
+  readonly log: LogStore;
+  readonly objects: ObjectStore;
+  /** Whether new instances are taken: above the reserve. */
+  room(): Promise<{ freeBytes: number; reserveBytes: number; accepting: boolean }>;
+  close(): Promise<void>;
+}
+
+export type { Call };
