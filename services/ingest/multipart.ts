@@ -25,7 +25,7 @@ const BOUNDARY_LENGTH_MAX = 256;
 /** Blanks that a gateway may have added between a delimiter and its line end. */
 const PADDING_MAX = 256;
 
-const malformed = (what: string) => new GantryError('invalid-argument', `multipart body: ${what}`);
+const malformed = (what: string) => new GantryError('unparsable', `multipart body: ${what}`);
 
 export class MultipartReader {
   readonly #source: AsyncIterator<Buffer>;
@@ -38,10 +38,12 @@ export class MultipartReader {
   #insidePart = true; // of the preamble, at first
   #count = 0;
   #closed = false;
+  /** The body ended within a part: whoever read that part has seen it fail. */
+  brokenWithinPart = false;
 
   constructor(source: AsyncIterator<Buffer>, boundary: string, limits: MultipartLimits) {
     if (boundary === '' || boundary.length > BOUNDARY_LENGTH_MAX || /[^\x20-\x7e]/.test(boundary))
-      throw malformed('no usable boundary parameter');
+      throw new GantryError('invalid-argument', 'multipart body: no usable boundary parameter');
     this.#source = source;
     this.#limits = limits;
     this.#dashBoundary = Buffer.from(`--${boundary}`, 'latin1');
@@ -86,7 +88,10 @@ export class MultipartReader {
       const keep = tailThatMayBegin(buffer, this.#delimiter);
       this.#buffer = buffer.subarray(buffer.length - keep);
       if (keep < buffer.length) yield buffer.subarray(0, buffer.length - keep);
-      if (!(await this.#fill())) throw malformed('it ends before its closing delimiter');
+      if (!(await this.#fill())) {
+        this.brokenWithinPart = this.#count > 0;
+        throw malformed('it ends before its closing delimiter');
+      }
     }
   }
 

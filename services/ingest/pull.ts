@@ -9,6 +9,7 @@ export class Pull implements AsyncIterableIterator<Buffer> {
   readonly #iterator: AsyncIterator<Buffer>;
   readonly #signal: AbortSignal;
   #reject: ((error: GantryError) => void) | undefined;
+  #turns: (() => void)[] = [];
   #ended = false;
 
   constructor(body: Bytes, signal: AbortSignal) {
@@ -32,6 +33,8 @@ export class Pull implements AsyncIterableIterator<Buffer> {
   }
 
   async next(): Promise<IteratorResult<Buffer>> {
+    // Storage may still be waiting for a chunk when what it was given is drained: one at a time.
+    while (this.#reject) await new Promise<void>((resolve) => this.#turns.push(resolve));
     if (this.#signal.aborted) throw this.#cancelled();
     if (this.#ended) return { done: true, value: undefined };
     try {
@@ -43,9 +46,10 @@ export class Pull implements AsyncIterableIterator<Buffer> {
       return result;
     } catch (error) {
       this.#finish();
-      throw error;
+      throw error instanceof GantryError ? error : new GantryError('cancelled', 'the body broke off', { cause: error });
     } finally {
       this.#reject = undefined;
+      this.#turns.shift()?.();
     }
   }
 

@@ -1,0 +1,129 @@
+import type { Call } from '#platform/call.ts';
+import { ERRORS, type GantryError } from '#platform/errors.ts';
+import type { Context, Module, Running, Settings } from '#platform/module.ts';
+import { BULK } from '#platform/routes.ts';
+import { IngestService, type StoreResponse } from '#proto/ingest/v1/ingest.ts';
+import type { Source } from '#proto/storage/v1/log.ts';
+import { Accept, type Observer } from './accept.ts';
+import { Permits } from './permits.ts';
+import { settings } from './settings.ts';
+import { Stow } from './stow.ts';
+
+export const module: Module = {
+  name: 'ingest',
+  settings,
+
+  check(settings: Settings): string[] {
+    const small = settings.number('ingest.smallLimit');
+    const total = settings.number('ingest.permitBytes');
+    const stream = settings.number('ingest.streamBytes');
+    const sentences: string[] = [];
+    if (total < small)
+      sentences.push(
+        `ingest.permitBytes (${total}) must hold at least one instance: raise it to ingest.smallLimit (${small}) or above.`,
+      );
+    if (stream > small)
+      sentences.push(
+        `ingest.streamBytes (${stream}) is part of what an instance holds already: lower it to ingest.smallLimit (${small}) or below.`,
+      );
+    return sentences;
+  },
+
+  async start(context: Context): Promise<Running> {
+    const { settings } = context;
+    const counts = { accepted: 0, refused: 0, bytes: 0 };
+    const observer = observe(context, counts);
+    const permits = new Permits(settings.number('ingest.permitBytes'), () => ({
+      waiters: settings.number('ingest.permitWaiters'),
+      waitMs: settings.number('ingest.permitWaitMs'),
+    }));
+    context.metrics.gauge(
+      'gantry_ingest_permit_bytes',
+      'Memory for instances on their way in: in use',
+      () => permits.inUse,
+    );
+    context.metrics.gauge('gantry_ingest_permit_waiters', 'Instances that wait for memory', () => permits.waiting);
+
+    const archive = {
+      appendInstance: context.bulk(BULK.appendInstance),
+      putLarge: context.bulk(BULK.putLarge),
+      appendLarge: context.bulk(BULK.appendLarge),
+    };
+    const limits = () => ({
+      smallBytes: settings.number('ingest.smallLimit'),
+      streamBytes: settings.number('ingest.streamBytes'),
+      headBytes: settings.number('ingest.headBytes'),
+    });
+    const accept = new Accept(archive, permits, limits, observer);
+    const bulkMemory = { used: 0 };
+    const stow = new Stow(
+      accept,
+      () => ({
+        parallel: settings.number('ingest.stowParallel'),
+        partsMax: settings.number('ingest.stowParts'),
+        metadataBytesMax: settings.number('ingest.stowMetadataBytes'),
+        bulkBytesMax: settings.number('ingest.stowBulkBytes'),
+      }),
+      bulkMemory,
+    );
+    context.metrics.gauge(
+      'gantry_ingest_stow_bulk_bytes',
+      'Memory for parts of STOW requests that wait to be joined',
+      () => bulkMemory.used,
+    );
+
+    context.serveBulk(BULK.store, async (call, request, body) => ({
+      response: await accept.store(call, request, body),
+    }));
+    context.serveBulk(BULK.storePart10, async (call, request, body) => ({
+      response: await accept.storePart10(call, request, body),
+    }));
+    context.serveBulk(BULK.stow, (call, request, body) => stow.stow(call, request, body));
+    context.serve(IngestService, {
+      status: async () => ({ permitsTotal: permits.total, permitsInUse: permits.inUse, ...counts }),
+    });
+    // What is in flight belongs to the doors: they drain, and without them nothing arrives here.
+    return { stop: async () => {} };
+  },
+};
+
+/** One counter a meaning; a log line only for what was refused, with UIDs and nothing else of the data set. */
+function observe(context: Context, counts: { accepted: number; refused: number; bytes: number }): Observer {
+  const instances = context.metrics.counter(
+    'gantry_ingest_instances_total',
+    'Instances kept: durable before they were counted',
+  );
+  const bytes = context.metrics.counter('gantry_ingest_bytes_total', 'Bytes of the instances kept, as Part 10 files');
+  const refusals = context.metrics.counter('gantry_ingest_refusals_total', 'Instances refused, by error code');
+  return {
+    kept(source: Source | undefined, length: number) {
+      counts.accepted++;
+      counts.bytes += length;
+      const labels = { door: source?.door ?? '' };
+      instances.add(1, labels);
+      bytes.add(length, labels);
+    },
+    refused(call: Call, source: Source | undefined, response: StoreResponse, cause: GantryError) {
+      counts.refused++;
+      refusals.add(1, { code: cause.code });
+      context.log[ERRORS[cause.code].level](
+        {
+          requestId: call.requestId,
+          tenant: call.tenant,
+          door: source?.door,
+          callingAeTitle: source?.callingAeTitle,
+          code: cause.code,
+          comment: response.errorComment,
+          sopClassUid: loggable(response.sopClassUid),
+          sopInstanceUid: loggable(response.sopInstanceUid),
+          studyInstanceUid: loggable(response.studyInstanceUid),
+          ...(cause.code === 'internal' && { err: cause.cause ?? cause }),
+        },
+        'instance refused',
+      );
+    },
+  };
+}
+
+/** A hostile sender may put anything where a UID belongs: only what has the form of one is logged. */
+const loggable = (uid: string): string | undefined => (/^[0-9.]{1,64}$/.test(uid) ? uid : undefined);
