@@ -150,9 +150,10 @@ export class Accept {
           yield buffer;
         }
         permit.shrinkTo(limits.streamBytes);
-        for await (const chunk of pull) {
-          reading.read(chunk);
-          yield chunk;
+        // Not for…of: when storage stops reading, what is left of the body is still to be drained.
+        for (let result = await pull.next(); !result.done; result = await pull.next()) {
+          reading.read(result.value);
+          yield result.value;
         }
         // Before the stream ends: storage keeps nothing of a stream that fails.
         finished = reading.finish().instance;
