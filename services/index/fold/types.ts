@@ -18,6 +18,8 @@ export type JsonAttributes = Record<string, JsonElement>;
 export interface LevelDoc {
   attributes: JsonAttributes;
   values: Record<string, JsonElement[]>;
+  /** Of a patient with more than a hundred different sets of attributes: `values` is incomplete, match by the studies' documents. */
+  partial?: true;
 }
 export interface StudyDoc extends LevelDoc {
   /** The patient attributes of this study's instances, the winner's and the others. */
@@ -74,8 +76,12 @@ export interface InstanceView {
   renditions: EntryRecord[];
   /** Live versions that do not show because another of the same transfer syntax does: a conflict. */
   hidden: EntryRecord[];
+  /** A hidden version on which nobody has decided yet. */
+  conflict: boolean;
   /** One entry for each version that is in the trash and nowhere live. */
   trashed: EntryRecord[];
+  /** For each version that is live or in the trash, the entry that holds its bytes: all that must be kept. */
+  kept: EntryRecord[];
   /** Entries whose bytes another entry keeps. */
   spare: EntryRecord[];
   /** Entries purged, whose bytes nobody needs. */

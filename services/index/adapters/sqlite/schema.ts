@@ -104,7 +104,7 @@ CREATE TABLE shared_sops (tenant INTEGER NOT NULL, hash INTEGER NOT NULL, PRIMAR
 CREATE TABLE pending (
   tenant INTEGER NOT NULL, lane TEXT NOT NULL, sequence INTEGER NOT NULL, n INTEGER NOT NULL,
   study_instance_uid TEXT NOT NULL, control TEXT NOT NULL,
-  PRIMARY KEY (tenant, lane, sequence, n)
+  PRIMARY KEY (tenant, lane, sequence, n, study_instance_uid)
 ) WITHOUT ROWID;
 -- Deletes and restores (for the trash: who and why), overlays, identities, holds, decisions: small, and few.
 CREATE TABLE controls (
@@ -161,4 +161,15 @@ export function statement(db: DatabaseSync, sql: string): StatementSync {
 
 export function tenantId(db: DatabaseSync, tenant: string): number | undefined {
   return statement(db, 'SELECT id FROM tenants WHERE name = ?').get(tenant)?.id as number | undefined;
+}
+
+/** Makes the tables of a new index file. `complete` says that a rebuild has reached the heads: a file without it is thrown away. */
+export function prepareIndex(db: DatabaseSync, options: { policy: string; complete?: boolean }): void {
+  db.exec('BEGIN');
+  db.exec(SCHEMA);
+  const insert = db.prepare('INSERT INTO meta (key, value) VALUES (?, ?)');
+  insert.run('version', String(INDEX_VERSION));
+  insert.run('policy', options.policy);
+  insert.run('complete', options.complete === false ? '0' : '1');
+  db.exec('COMMIT');
 }

@@ -1,0 +1,264 @@
+import { hash } from 'node:crypto';
+import type { DatabaseSync } from 'node:sqlite';
+import { identityOf, patientKey } from '../../fold/correct.ts';
+import { disagrees, hexTag, LEVEL_TAGS, levelDoc, studyDoc, textOf, type Variant } from '../../fold/levels.ts';
+import type { JsonAttributes, JsonElement, StudyDoc } from '../../fold/types.ts';
+import { keyText, STUDY_KEYS, statement } from './schema.ts';
+import { decodeVariants, type SeriesState } from './series-state.ts';
+
+export interface StudyRow {
+  id: number;
+  tenant: number;
+  studyInstanceUid: string;
+  patient: number;
+  firstOrder: string;
+  instances: number;
+  changedMs: number;
+  patientDigests: string[];
+  doc: StudyDoc;
+}
+
+const EMPTY: StudyDoc = {
+  attributes: {},
+  values: {},
+  patient: { attributes: {}, values: {} },
+  modalities: [],
+  sopClasses: [],
+};
+
+export function loadStudy(db: DatabaseSync, tenant: number, studyInstanceUid: string): StudyRow | undefined {
+  const row = statement(db, 'SELECT * FROM studies WHERE tenant = ? AND study_instance_uid = ?').get(
+    tenant,
+    studyInstanceUid,
+  );
+  return (
+    row && {
+      id: row.id as number,
+      tenant,
+      studyInstanceUid,
+      patient: row.patient as number,
+      firstOrder: row.first_order as string,
+      instances: row.instances as number,
+      changedMs: row.changed_ms as number,
+      patientDigests: JSON.parse(row.patient_digests as string) as string[],
+      doc: JSON.parse(row.doc as string) as StudyDoc,
+    }
+  );
+}
+
+export function createStudy(db: DatabaseSync, tenant: number, studyInstanceUid: string): StudyRow {
+  const { lastInsertRowid } = statement(
+    db,
+    `INSERT INTO studies (tenant, study_instance_uid, patient, first_order, study_date, study_time, series, instances, bytes,
+     trash_instances, trash_bytes, conflicts, disagrees, hold, changed_ms, settled, patient_digests, doc)
+     VALUES (?, ?, 0, '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]', ?)`,
+  ).run(tenant, studyInstanceUid, JSON.stringify(EMPTY));
+  return {
+    id: Number(lastInsertRowid),
+    tenant,
+    studyInstanceUid,
+    patient: 0,
+    firstOrder: '',
+    instances: 0,
+    changedMs: 0,
+    patientDigests: [],
+    doc: EMPTY,
+  };
+}
+
+/** Counts are the sum of the series' counts; the document is written again only when what the series carry has changed. */
+export function saveStudy(
+  db: DatabaseSync,
+  study: StudyRow,
+  held: ReadonlyMap<string, SeriesState>,
+  change: { docChanged: boolean; unsettles: boolean; hold: boolean },
+): void {
+  const sums = statement(
+    db,
+    `SELECT coalesce(sum(instances > 0), 0) AS series, coalesce(sum(instances), 0) AS instances, coalesce(sum(bytes), 0) AS bytes,
+     coalesce(sum(trash_instances), 0) AS trash_instances, coalesce(sum(trash_bytes), 0) AS trash_bytes,
+     coalesce(sum(conflicts), 0) AS conflicts, min(CASE WHEN instances > 0 THEN first_order END) AS first_order
+     FROM series WHERE study = ?`,
+  ).get(study.id)!;
+  const firstOrder = (sums.first_order as string | null) ?? '';
+  const before = study.instances;
+  study.instances = sums.instances as number;
+  if (change.docChanged || firstOrder !== study.firstOrder || (before === 0) !== (study.instances === 0)) {
+    study.firstOrder = firstOrder;
+    saveDocument(db, study, held);
+  }
+  statement(
+    db,
+    `UPDATE studies SET series = ?, instances = ?, bytes = ?, trash_instances = ?, trash_bytes = ?, conflicts = ?, hold = ?,
+     changed_ms = ?, settled = CASE WHEN ? THEN 0 ELSE settled END WHERE id = ?`,
+  ).run(
+    sums.series as number,
+    study.instances,
+    sums.bytes as number,
+    sums.trash_instances as number,
+    sums.trash_bytes as number,
+    sums.conflicts as number,
+    change.hold ? 1 : 0,
+    study.changedMs,
+    change.unsettles ? 1 : 0,
+    study.id,
+  );
+}
+
+function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<string, SeriesState>): void {
+  const variants: Variant[] = [];
+  for (const row of statement(db, 'SELECT series_instance_uid, instances, variants FROM series WHERE study = ?').all(
+    study.id,
+  )) {
+    if (row.instances === 0) continue;
+    const state = held.get(row.series_instance_uid as string);
+    variants.push(...(state ?? decodeVariants(row.variants as Uint8Array)).effective);
+  }
+  const doc = study.instances > 0 ? studyDoc(variants) : EMPTY;
+  saveKeys(db, study, doc);
+  study.doc = doc;
+  const patients = joinPatient(db, study, variants);
+  statement(
+    db,
+    `UPDATE studies SET first_order = ?, study_date = ?, study_time = ?, disagrees = ?, doc = ?, patient = ?, patient_digests = ?
+     WHERE id = ?`,
+  ).run(
+    study.firstOrder,
+    textOf(doc.attributes['00080020']),
+    textOf(doc.attributes['00080030']),
+    disagrees(doc) || disagrees(doc.patient) ? 1 : 0,
+    JSON.stringify(doc),
+    study.patient,
+    JSON.stringify(study.patientDigests),
+    study.id,
+  );
+  // The studies' own rows tell which of a patient's studies came first, so they go before the patient's.
+  for (const patient of patients) savePatient(db, patient);
+}
+
+/** What `study_keys` holds of an element; every name group of a person's name by itself. */
+function textsOf(element: JsonElement): string[] {
+  const texts: string[] = [];
+  for (const value of element.Value ?? []) {
+    const parts = typeof value === 'object' && value !== null ? Object.values(value) : [value];
+    for (const part of parts)
+      if (typeof part === 'string' || typeof part === 'number') texts.push(keyText(element.vr, String(part)));
+  }
+  return texts.filter((one) => one !== '');
+}
+
+export function keysOf(doc: StudyDoc): Set<string> {
+  const keys = new Set<string>();
+  for (const tag of STUDY_KEYS) {
+    const hex = hexTag(tag);
+    if (hex === '00080061') for (const modality of doc.modalities) keys.add(`${tag}\u0000${modality}`);
+    for (const level of [doc, doc.patient]) {
+      const shown = level.attributes[hex];
+      for (const element of [...(shown ? [shown] : []), ...(level.values[hex] ?? [])])
+        for (const text of textsOf(element)) keys.add(`${tag}\u0000${text}`);
+    }
+  }
+  return keys;
+}
+
+function saveKeys(db: DatabaseSync, study: StudyRow, doc: StudyDoc): void {
+  const before = keysOf(study.doc);
+  const after = keysOf(doc);
+  const split = (key: string): [number, string] => {
+    const at = key.indexOf('\u0000');
+    return [Number(key.slice(0, at)), key.slice(at + 1)];
+  };
+  for (const key of before)
+    if (!after.has(key))
+      statement(db, 'DELETE FROM study_keys WHERE tenant = ? AND tag = ? AND value = ? AND study = ?').run(
+        study.tenant,
+        ...split(key),
+        study.id,
+      );
+  for (const key of after)
+    if (!before.has(key))
+      statement(db, 'INSERT OR IGNORE INTO study_keys (tenant, tag, value, study) VALUES (?, ?, ?, ?)').run(
+        study.tenant,
+        ...split(key),
+        study.id,
+      );
+}
+
+const PATIENT_KEYS = LEVEL_TAGS.PATIENT.map(hexTag);
+const patientPart = (attributes: JsonAttributes): JsonAttributes => {
+  const part: JsonAttributes = {};
+  for (const key of PATIENT_KEYS) if (attributes[key]) part[key] = attributes[key];
+  return part;
+};
+
+/** Moves the study to its patient, and keeps the set of what the patient's studies carry. Answers whose rows that concerns. */
+function joinPatient(db: DatabaseSync, study: StudyRow, variants: readonly Variant[]): number[] {
+  const parts = new Map<string, string>();
+  for (const { attributes } of variants) {
+    const text = JSON.stringify(patientPart(attributes));
+    parts.set(hash('sha256', text, 'hex').slice(0, 24), text);
+  }
+  const digests = [...parts.keys()].sort();
+  const before = study.patient;
+  let after = 0;
+  if (study.instances > 0) {
+    const identity = identityOf(study.doc.patient.attributes);
+    const key = identity.patientId === '' ? `\u0000${study.studyInstanceUid}` : patientKey(identity);
+    const row = statement(db, 'SELECT id FROM patients WHERE tenant = ? AND key = ?').get(study.tenant, key);
+    after = row
+      ? (row.id as number)
+      : Number(
+          statement(
+            db,
+            `INSERT INTO patients (tenant, key, patient_id, issuer, name, live, doc) VALUES (?, ?, ?, ?, '', 1, '{}')`,
+          ).run(study.tenant, key, identity.patientId, identity.issuer).lastInsertRowid,
+        );
+  }
+  study.patient = after;
+  if (before !== 0)
+    for (const digest of study.patientDigests)
+      statement(db, 'UPDATE patient_variants SET studies = studies - 1 WHERE patient = ? AND digest = ?').run(
+        before,
+        digest,
+      );
+  if (after !== 0)
+    for (const [digest, text] of parts)
+      statement(
+        db,
+        `INSERT INTO patient_variants (patient, digest, studies, doc) VALUES (?, ?, 1, ?)
+         ON CONFLICT DO UPDATE SET studies = studies + 1`,
+      ).run(after, digest, text);
+  study.patientDigests = digests;
+  return [...new Set([before, after])].filter((patient) => patient !== 0);
+}
+
+/** An archive of a hundred thousand studies of "ANONYMOUS": beyond these many, the row stops collecting and says so. */
+const PATIENT_VARIANTS_MAX = 100;
+
+function savePatient(db: DatabaseSync, patient: number): void {
+  statement(db, 'DELETE FROM patient_variants WHERE patient = ? AND studies <= 0').run(patient);
+  const first = statement(
+    db,
+    'SELECT doc FROM studies WHERE patient = ? AND first_order > ? ORDER BY first_order LIMIT 1',
+  ).get(patient, '');
+  if (!first) {
+    statement(db, 'DELETE FROM patients WHERE id = ?').run(patient);
+    return;
+  }
+  const winner = (JSON.parse(first.doc as string) as StudyDoc).patient.attributes;
+  const variants: Variant[] = [{ order: '0', attributes: winner }];
+  const rows = statement(db, 'SELECT doc FROM patient_variants WHERE patient = ? ORDER BY digest LIMIT ?').all(
+    patient,
+    PATIENT_VARIANTS_MAX + 1,
+  );
+  for (const row of rows.slice(0, PATIENT_VARIANTS_MAX))
+    variants.push({ order: '1', attributes: JSON.parse(row.doc as string) as JsonAttributes });
+  const doc = levelDoc('PATIENT', variants);
+  if (rows.length > PATIENT_VARIANTS_MAX) doc.partial = true;
+  const name = textOf(doc.attributes['00100010']);
+  statement(db, 'UPDATE patients SET name = ?, doc = ? WHERE id = ?').run(
+    keyText('PN', name),
+    JSON.stringify(doc),
+    patient,
+  );
+}

@@ -1,0 +1,471 @@
+import type { DatabaseSync } from 'node:sqlite';
+import { zstdCompressSync } from 'node:zlib';
+import type { Entry, EntryId, Instance } from '#proto/storage/v1/log.ts';
+import {
+  type Describe,
+  overlayAttributes,
+  type RawCommit,
+  type ReadableCommit,
+  readCommit,
+  StrangeCommit,
+} from '../../fold/commit.ts';
+import { type ControlPatch, joinControl, patchesOf } from '../../fold/control.ts';
+import { type Correction, lastMerges, type Merge } from '../../fold/correct.ts';
+import { idKey, msOfStamp, orderOf, stampOfOrder } from '../../fold/order.ts';
+import type { EntryControl, EntryRecord, VersionPolicy } from '../../fold/types.ts';
+import { ByteWriter } from './bytes.ts';
+import { keyText, statement } from './schema.ts';
+import { SeriesState } from './series-state.ts';
+import { sopHash } from './sop-hash.ts';
+import { createStudy, loadStudy, saveStudy } from './study-rows.ts';
+
+export interface FoldResult {
+  commits: number;
+  instances: number;
+  positions: { lane: string; sequence: number }[];
+  changedStudies: string[];
+  /** Lanes that stopped at a commit which this release cannot understand, and headers that could not be read. */
+  alarms: string[];
+  /** Lanes in which a commit is missing: only a rebuild helps. */
+  gaps: string[];
+}
+
+/** Entries in decoded blocks that the writer keeps between commits: about 40 MB. */
+const RECORDS_HELD_MAX = 50_000;
+const SERIES_HELD_MAX = 500;
+const HEADS_PER_ROW = 64;
+
+interface Arrival {
+  id: EntryId;
+  stamp: string;
+  instance: Instance;
+}
+/** What one transaction has to say to one study. */
+interface StudyWork {
+  arrivals: Map<string, Arrival[]>; // by series
+  patches: ControlPatch[];
+  newestMs: number;
+  recompute: boolean;
+  unsettles: boolean;
+}
+
+/** Folds commits into the tables: one call is one transaction, positions included. Only one writer may be open on a file. */
+export class IndexWriter {
+  readonly #db: DatabaseSync;
+  readonly #policy: VersionPolicy;
+  readonly #describe: Describe;
+  readonly #acceptGaps: boolean;
+  readonly #series = new Map<string, SeriesState>();
+  readonly #merges = new Map<number, Map<string, Merge>>();
+  readonly #stopped = new Set<string>();
+
+  constructor(db: DatabaseSync, options: { policy: VersionPolicy; describe: Describe; acceptGaps?: boolean }) {
+    this.#db = db;
+    this.#policy = options.policy;
+    this.#describe = options.describe;
+    this.#acceptGaps = options.acceptGaps ?? false;
+  }
+
+  fold(tenantName: string, raws: readonly RawCommit[]): FoldResult {
+    const result: FoldResult = { commits: 0, instances: 0, positions: [], changedStudies: [], alarms: [], gaps: [] };
+    const db = this.#db;
+    db.exec('BEGIN IMMEDIATE');
+    try {
+      const tenant = this.#tenant(tenantName);
+      const commits = this.#readable(tenant, raws, result);
+      const studies = this.#sort(tenant, commits, result);
+      for (const [studyInstanceUid, work] of studies) {
+        this.#foldStudy(tenant, tenantName, studyInstanceUid, work, result);
+        result.changedStudies.push(studyInstanceUid);
+      }
+      for (const { lane, sequence } of result.positions)
+        statement(
+          db,
+          `INSERT INTO positions (tenant, lane, sequence) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence`,
+        ).run(tenant, lane, sequence);
+      db.exec('COMMIT');
+    } catch (error) {
+      // What is held no longer agrees with the file.
+      this.#series.clear();
+      this.#merges.clear();
+      if (db.isTransaction) db.exec('ROLLBACK');
+      throw error;
+    }
+    this.#evict();
+    return result;
+  }
+
+  #tenant(name: string): number {
+    statement(this.#db, 'INSERT OR IGNORE INTO tenants (name) VALUES (?)').run(name);
+    return statement(this.#db, 'SELECT id FROM tenants WHERE name = ?').get(name)!.id as number;
+  }
+
+  /** Each lane in its sequence: what is folded already is passed over, a missing or strange commit ends the lane's part. */
+  #readable(tenant: number, raws: readonly RawCommit[], result: FoldResult): ReadableCommit[] {
+    const reached = new Map<string, number>();
+    const ended = new Set<string>();
+    const commits: ReadableCommit[] = [];
+    for (const raw of raws) {
+      const { lane, sequence } = raw;
+      const stopKey = `${tenant}/${lane}`;
+      if (ended.has(lane) || this.#stopped.has(stopKey)) continue;
+      const known =
+        reached.get(lane) ??
+        (statement(this.#db, 'SELECT sequence FROM positions WHERE tenant = ? AND lane = ?').get(tenant, lane)
+          ?.sequence as number | undefined) ??
+        0;
+      if (sequence <= known) continue;
+      if (sequence !== known + 1 && !this.#acceptGaps) {
+        result.gaps.push(lane);
+        ended.add(lane);
+        continue;
+      }
+      try {
+        commits.push(readCommit(raw));
+      } catch (error) {
+        if (!(error instanceof StrangeCommit)) throw error;
+        result.alarms.push(error.message);
+        this.#stopped.add(stopKey);
+        continue;
+      }
+      reached.set(lane, sequence);
+    }
+    result.commits = commits.length;
+    result.positions = [...reached].map(([lane, sequence]) => ({ lane, sequence }));
+    return commits;
+  }
+
+  #sort(tenant: number, commits: ReadableCommit[], result: FoldResult): Map<string, StudyWork> {
+    const studies = new Map<string, StudyWork>();
+    const workOf = (studyInstanceUid: string): StudyWork => {
+      let work = studies.get(studyInstanceUid);
+      if (!work) {
+        work = { arrivals: new Map(), patches: [], newestMs: 0, recompute: false, unsettles: false };
+        studies.set(studyInstanceUid, work);
+      }
+      return work;
+    };
+    let identities = false;
+    for (const commit of commits)
+      for (const { id, entry } of commit.entries) {
+        const kind = entry.kind!;
+        const ms = msOfStamp(entry.stamp);
+        if (kind.$case === 'instance' || kind.$case === 'large') {
+          const work = workOf(kind.value.studyInstanceUid);
+          const series = work.arrivals.get(kind.value.seriesInstanceUid);
+          const arrival: Arrival = { id, stamp: entry.stamp, instance: kind.value };
+          if (series) series.push(arrival);
+          else work.arrivals.set(kind.value.seriesInstanceUid, [arrival]);
+          work.newestMs = Math.max(work.newestMs, ms);
+          work.unsettles = true;
+          result.instances++;
+          continue;
+        }
+        for (const patch of patchesOf(id, entry)) workOf(patch.studyInstanceUid).patches.push(patch);
+        const kept = this.#keepControl(tenant, id, entry, result);
+        if (!kept) continue;
+        if (kind.$case === 'identity') identities = true;
+        else {
+          const work = workOf(kept);
+          if (kind.$case === 'overlay') work.recompute = true;
+          if (kind.$case !== 'hold') {
+            work.newestMs = Math.max(work.newestMs, ms);
+            work.unsettles = true;
+          }
+        }
+      }
+    if (identities) for (const study of this.#regroup(tenant)) workOf(study).recompute = true;
+    return studies;
+  }
+
+  /** Keeps a control entry for what is asked later; answers the study that it speaks of, or a word for an identity. */
+  #keepControl(tenant: number, id: EntryId, entry: Entry, result: FoldResult): string | undefined {
+    const kind = entry.kind!;
+    const sort = orderOf(entry.stamp, id);
+    const keep = (study: string, body: unknown): string => {
+      statement(
+        this.#db,
+        'INSERT OR REPLACE INTO controls (tenant, sort, kind, study_instance_uid, body) VALUES (?, ?, ?, ?, ?)',
+      ).run(tenant, sort, kind.$case, study, JSON.stringify(body));
+      return study;
+    };
+    switch (kind.$case) {
+      case 'delete':
+        return keep(kind.value.studyInstanceUid, { actor: kind.value.actor, reason: kind.value.reason });
+      case 'restore':
+        return keep(kind.value.studyInstanceUid, { actor: kind.value.actor });
+      case 'decision':
+        return keep(kind.value.subject, { actor: kind.value.actor, verdict: kind.value.verdict });
+      case 'hold':
+        return keep(kind.value.studyInstanceUid, {
+          on: kind.value.on,
+          reason: kind.value.reason,
+          actor: kind.value.actor,
+        });
+      case 'overlay': {
+        const attributes = overlayAttributes(kind.value.dataSetJson);
+        if (!attributes) {
+          result.alarms.push(`the correction ${idKey(id)} is no DICOM JSON object, and is not shown`);
+          return undefined;
+        }
+        const { studyInstanceUid, seriesInstanceUid, sopInstanceUid } = kind.value;
+        return keep(studyInstanceUid, { seriesInstanceUid, sopInstanceUid, attributes });
+      }
+      case 'identity': {
+        const { fromPatient, fromIssuer, toPatient, toIssuer } = kind.value;
+        if (kind.value.kind !== 'merge' || fromPatient === '' || toPatient === '') return undefined;
+        return keep('identity', {
+          from: { patientId: fromPatient, issuer: fromIssuer },
+          to: { patientId: toPatient, issuer: toIssuer },
+        });
+      }
+      default:
+        return undefined; // moved speaks only to entries, closed to nobody here
+    }
+  }
+
+  #mergesOf(tenant: number): Map<string, Merge> {
+    let merges = this.#merges.get(tenant);
+    if (!merges) {
+      const rows = statement(this.#db, `SELECT sort, body FROM controls WHERE tenant = ? AND kind = 'identity'`).all(
+        tenant,
+      );
+      merges = lastMerges(
+        rows.map((row) => ({ ...(JSON.parse(row.body as string) as Omit<Merge, 'order'>), order: row.sort as string })),
+      );
+      this.#merges.set(tenant, merges);
+    }
+    return merges;
+  }
+
+  /** The live studies whose patient any merge may have changed: those of every Patient ID that merges speak of. */
+  #regroup(tenant: number): string[] {
+    this.#merges.delete(tenant);
+    const ids = new Set<string>();
+    for (const { from, to } of this.#mergesOf(tenant).values()) ids.add(from.patientId).add(to.patientId);
+    const studies: string[] = [];
+    for (const patientId of ids)
+      for (const row of statement(
+        this.#db,
+        `SELECT study_instance_uid FROM study_keys JOIN studies ON studies.id = study
+         WHERE study_keys.tenant = ? AND tag = 0x00100020 AND value = ?`,
+      ).all(tenant, keyText('LO', patientId)))
+        studies.push(row.study_instance_uid as string);
+    return studies;
+  }
+
+  #corrections(tenant: number, study: string): Correction[] {
+    return statement(
+      this.#db,
+      `SELECT sort, body FROM controls WHERE tenant = ? AND kind = 'overlay' AND study_instance_uid = ?`,
+    )
+      .all(tenant, study)
+      .map((row) => ({ ...(JSON.parse(row.body as string) as Omit<Correction, 'order'>), order: row.sort as string }));
+  }
+
+  #foldStudy(tenant: number, tenantName: string, uid: string, work: StudyWork, result: FoldResult): void {
+    const db = this.#db;
+    let study = loadStudy(db, tenant, uid);
+    if (!study) {
+      // What controls say before anything has arrived waits in `pending` and `controls`.
+      if (work.arrivals.size === 0) {
+        this.#wait(tenant, work.patches);
+        return;
+      }
+      study = createStudy(db, tenant, uid);
+      const newest = statement(
+        db,
+        `SELECT max(sort) AS sort FROM controls
+         WHERE tenant = ? AND study_instance_uid = ? AND kind IN ('delete', 'restore', 'decision', 'overlay')`,
+      ).get(tenant, uid)?.sort as string | null;
+      if (newest) work.newestMs = Math.max(work.newestMs, msOfStamp(stampOfOrder(newest)));
+    }
+    study.changedMs = Math.max(study.changedMs, work.newestMs);
+    const corrections = this.#corrections(tenant, uid);
+    const touched = new Map<string, SeriesState>();
+    const dirty = new Set<SeriesState>();
+    const seriesOf = (seriesInstanceUid: string): SeriesState => {
+      let state = touched.get(seriesInstanceUid);
+      if (!state) touched.set(seriesInstanceUid, (state = this.#state(study!.id, seriesInstanceUid)));
+      return state;
+    };
+    for (const [seriesInstanceUid, arrivals] of work.arrivals) {
+      const state = seriesOf(seriesInstanceUid);
+      state.create(db); // its id goes into `sops`
+      const plain = this.#arrive(tenant, tenantName, state, arrivals, corrections.length === 0, result);
+      if (!plain) dirty.add(state);
+    }
+    if (work.patches.length > 0 || work.recompute)
+      for (const row of statement(db, 'SELECT series_instance_uid FROM series WHERE study = ?').all(study.id))
+        seriesOf(row.series_instance_uid as string);
+    if (work.patches.length > 0) for (const state of this.#patch(tenant, work.patches, touched)) dirty.add(state);
+    if (work.recompute) for (const state of touched.values()) dirty.add(state);
+    let docChanged = false;
+    for (const state of touched.values()) {
+      if (dirty.has(state)) state.recompute(db, this.#policy, corrections, this.#mergesOf(tenant));
+      else if (!work.arrivals.has(state.seriesInstanceUid)) continue;
+      docChanged ||= state.docChanged;
+      state.save(db);
+    }
+    const hold = statement(
+      db,
+      `SELECT body FROM controls WHERE tenant = ? AND kind = 'hold' AND study_instance_uid = ? ORDER BY sort DESC LIMIT 1`,
+    ).get(tenant, uid);
+    const held = hold !== undefined && (JSON.parse(hold.body as string) as { on: boolean }).on;
+    saveStudy(db, study, touched, { docChanged, unsettles: work.unsettles, hold: held });
+    for (const state of touched.values()) state.docChanged = false;
+  }
+
+  /** True where every arrival was a SOP instance new to its series, about which nobody had said anything. */
+  #arrive(
+    tenant: number,
+    tenantName: string,
+    state: SeriesState,
+    arrivals: Arrival[],
+    uncorrected: boolean,
+    result: FoldResult,
+  ): boolean {
+    const db = this.#db;
+    const pendingAny = statement(db, 'SELECT 1 FROM pending WHERE tenant = ? LIMIT 1').get(tenant) !== undefined;
+    const merges = this.#mergesOf(tenant);
+    let plain = uncorrected;
+    const records: EntryRecord[] = [];
+    for (const { id, stamp, instance } of arrivals) {
+      const description = this.#described(id, instance, result);
+      const record: EntryRecord = {
+        id,
+        stamp,
+        sopInstanceUid: instance.sopInstanceUid,
+        sopClassUid: instance.sopClassUid,
+        transferSyntaxUid: instance.transferSyntaxUid,
+        version: Buffer.from(instance.version),
+        digest: Buffer.from(instance.digest),
+        place: instance.place!,
+        dataSetOffset: instance.dataSetOffset,
+        instanceNumber: description.instanceNumber,
+        numberOfFrames: description.numberOfFrames,
+        rows: description.rows,
+        columns: description.columns,
+        bitsAllocated: description.bitsAllocated,
+        variant: state.variantOf(description.attributes),
+      };
+      const control = pendingAny ? this.#takePending(tenant, instance.studyInstanceUid, id) : undefined;
+      if (control) record.control = control;
+      const fresh = this.#register(tenant, tenantName, state.id, instance.sopInstanceUid);
+      if (!fresh || control) plain = false;
+      if (plain) state.addFresh(record, merges);
+      records.push(record);
+    }
+    state.append(db, records);
+    this.#keepHeads(state.id, arrivals);
+    return plain;
+  }
+
+  #described(id: EntryId, instance: Instance, result: FoldResult) {
+    try {
+      return this.#describe(instance);
+    } catch {
+      // Whatever a header hides, the instance was acknowledged: it shows by its UIDs. The cause may quote patient data.
+      result.alarms.push(`the header of entry ${idKey(id)} cannot be read`);
+      return { attributes: {}, instanceNumber: '', numberOfFrames: 0, rows: 0, columns: 0, bitsAllocated: 0 };
+    }
+  }
+
+  #register(tenant: number, tenantName: string, series: number, sopInstanceUid: string): boolean {
+    const db = this.#db;
+    const hash = sopHash(tenantName, sopInstanceUid);
+    const known = statement(db, 'SELECT series FROM sops WHERE hash = ?').all(hash);
+    if (known.some((row) => row.series === series)) return false;
+    statement(db, 'INSERT INTO sops (hash, series) VALUES (?, ?)').run(hash, series);
+    if (known.length > 0)
+      statement(db, 'INSERT OR IGNORE INTO shared_sops (tenant, hash) VALUES (?, ?)').run(tenant, hash);
+    return true;
+  }
+
+  #keepHeads(series: number, arrivals: Arrival[]): void {
+    for (let from = 0; from < arrivals.length; from += HEADS_PER_ROW) {
+      const out = new ByteWriter();
+      for (const { id, instance } of arrivals.slice(from, from + HEADS_PER_ROW)) {
+        out.text(id.lane);
+        out.number(id.sequence);
+        out.number(id.n);
+        out.text(instance.source?.defaultCharset ?? '');
+        out.bytes(instance.head);
+      }
+      statement(this.#db, 'INSERT INTO recent_heads (series, data) VALUES (?, ?)').run(
+        series,
+        zstdCompressSync(out.end()),
+      );
+    }
+  }
+
+  #takePending(tenant: number, study: string, id: EntryId): EntryControl | undefined {
+    const key = [tenant, id.lane, id.sequence, id.n] as const;
+    const row = statement(
+      this.#db,
+      'SELECT control FROM pending WHERE tenant = ? AND lane = ? AND sequence = ? AND n = ? AND study_instance_uid = ?',
+    ).get(...key, study);
+    if (!row) return undefined;
+    statement(
+      this.#db,
+      'DELETE FROM pending WHERE tenant = ? AND lane = ? AND sequence = ? AND n = ? AND study_instance_uid = ?',
+    ).run(...key, study);
+    return JSON.parse(row.control as string) as EntryControl;
+  }
+
+  #wait(tenant: number, patches: Iterable<ControlPatch>): void {
+    const select = `SELECT control FROM pending WHERE tenant = ? AND lane = ? AND sequence = ? AND n = ? AND study_instance_uid = ?`;
+    for (const { id, studyInstanceUid, control } of patches) {
+      const key = [tenant, id.lane, id.sequence, id.n, studyInstanceUid] as const;
+      const row = statement(this.#db, select).get(...key);
+      const joined = joinControl(row && (JSON.parse(row.control as string) as EntryControl), control);
+      statement(
+        this.#db,
+        'INSERT OR REPLACE INTO pending (tenant, lane, sequence, n, study_instance_uid, control) VALUES (?, ?, ?, ?, ?, ?)',
+      ).run(...key, JSON.stringify(joined));
+    }
+  }
+
+  /** Says to entries what controls said of them; what names no entry known yet waits. Answers the series in which something changed. */
+  #patch(tenant: number, patches: ControlPatch[], series: ReadonlyMap<string, SeriesState>): SeriesState[] {
+    const byEntry = new Map<string, ControlPatch>();
+    for (const patch of patches) {
+      const key = idKey(patch.id);
+      const known = byEntry.get(key);
+      byEntry.set(key, known ? { ...patch, control: joinControl(known.control, patch.control)! } : patch);
+    }
+    const changed: SeriesState[] = [];
+    for (const state of series.values()) {
+      const any = state.update(this.#db, (record) => {
+        const key = idKey(record.id);
+        const patch = byEntry.get(key);
+        if (!patch) return false;
+        byEntry.delete(key);
+        record.control = joinControl(record.control, patch.control)!;
+        return true;
+      });
+      if (any) changed.push(state);
+    }
+    this.#wait(tenant, byEntry.values());
+    return changed;
+  }
+
+  #state(studyId: number, seriesInstanceUid: string): SeriesState {
+    const key = `${studyId}/${seriesInstanceUid}`;
+    const state = this.#series.get(key) ?? SeriesState.load(this.#db, studyId, seriesInstanceUid);
+    // Set again: a Map iterates in the order of insertion, so the longest unused comes first.
+    this.#series.delete(key);
+    this.#series.set(key, state);
+    return state;
+  }
+
+  #evict(): void {
+    let records = 0;
+    for (const state of this.#series.values()) records += state.recordsHeld;
+    for (const [key, state] of this.#series) {
+      if (records <= RECORDS_HELD_MAX && this.#series.size <= SERIES_HELD_MAX) break;
+      records -= state.recordsHeld;
+      this.#series.delete(key);
+    }
+  }
+}
