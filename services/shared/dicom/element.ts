@@ -1,5 +1,5 @@
 import { DicomError } from './errors.ts';
-import { dictionaryEntry, isVr, Tag, VRS, type VR, vrOf } from './tags.ts';
+import { dictionaryEntry, isVr, Tag, type VR, VRS, vrOf } from './tags.ts';
 
 /**
  * How the structure of a data set is read (PS3.5 §7): one element header, and the nesting of sequences and items.
@@ -99,6 +99,8 @@ export class Nesting {
   top: Level;
   readonly root: Level;
   depth = 0;
+  /** Called as each sequence or item ends, whether by its delimiter, its length or by mistake. */
+  onClose: ((kind: Kind) => void) | undefined;
   /** Top-level pixel data was passed: what follows and is no element is trailing. */
   pixelSeen = false;
 
@@ -125,7 +127,8 @@ export class Nesting {
       const big = buffer.readUInt16BE(at);
       const declared = top.bigEndian ? big : little;
       const other = top.bigEndian ? little : big;
-      if (declared >= 0x0100 && (declared & 0xff) === 0 && other < 0x0100 && vrAt(buffer, at + 4)) top.bigEndian = !top.bigEndian;
+      if (declared >= 0x0100 && (declared & 0xff) === 0 && other < 0x0100 && vrAt(buffer, at + 4))
+        top.bigEndian = !top.bigEndian;
     }
     const group = top.bigEndian ? buffer.readUInt16BE(at) : buffer.readUInt16LE(at);
     if (group === 0xfffe) return;
@@ -153,7 +156,8 @@ export class Nesting {
     }
     if (tag === Tag.SequenceDelimitationItem) {
       // Its item's delimiter is missing: both end here.
-      if (this.top.kind === 'item' && this.top.undefinedLength && this.#levels[this.depth - 1]!.undefinedLength) this.#pop();
+      if (this.top.kind === 'item' && this.top.undefinedLength && this.#levels[this.depth - 1]!.undefinedLength)
+        this.#pop();
       if (this.top.kind === 'sequence' && this.top.undefinedLength) this.#pop();
       return 'nothing';
     }
@@ -178,7 +182,11 @@ export class Nesting {
       return 'sequence';
     }
     if (valueOffset + length > this.top.end) {
-      throw new DicomError('length-overrun', `an element of ${length} bytes reaches beyond what encloses it, at ${valueOffset}`, { tag });
+      throw new DicomError(
+        'length-overrun',
+        `an element of ${length} bytes reaches beyond what encloses it, at ${valueOffset}`,
+        { tag },
+      );
     }
     return 'value';
   }
@@ -198,17 +206,20 @@ export class Nesting {
   }
 
   #push(kind: Kind, end: number, undefinedLength: boolean, explicit: boolean, bigEndian: boolean): void {
-    if (this.depth >= this.#depthMax) throw new DicomError('too-deep', `sequences nested deeper than ${this.#depthMax / 2}`);
+    if (this.depth >= this.#depthMax)
+      throw new DicomError('too-deep', `sequences nested deeper than ${this.#depthMax / 2}`);
     // A sequence or item that claims more than what encloses it ends with that.
-    const clamped = end > this.top.end ? this.top.end : end;
+    const clamped = Math.min(end, this.top.end);
     this.top = { kind, end: clamped, undefinedLength, explicit, bigEndian, fresh: true };
     this.depth++;
     this.#levels[this.depth] = this.top;
   }
 
   #pop(): void {
+    const { kind } = this.top;
     this.depth--;
     this.top = this.#levels[this.depth]!;
+    this.onClose?.(kind);
   }
 
   #bad(tag: number, valueOffset: number): never {

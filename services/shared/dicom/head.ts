@@ -85,7 +85,8 @@ class Reader {
   /** How many of something follow, each of at least one byte: a broken record cannot claim more than it holds. */
   count(): number {
     const n = this.number();
-    if (n > this.#bytes.length - this.#at) throw new DicomError('bad-head', 'a header record claims more than it holds');
+    if (n > this.#bytes.length - this.#at)
+      throw new DicomError('bad-head', 'a header record claims more than it holds');
     return n;
   }
   bytes(): Buffer {
@@ -154,7 +155,8 @@ export function decodeHead(bytes: Uint8Array): Head {
   const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const reader = new Reader(buffer);
   const version = reader.number();
-  if (version !== VERSION) throw new DicomError('bad-head', `header record of version ${version}: this release reads ${VERSION}`);
+  if (version !== VERSION)
+    throw new DicomError('bad-head', `header record of version ${version}: this release reads ${VERSION}`);
   const flags = reader.number();
   const head: Head = {
     transferSyntaxUid: reader.bytes().toString('latin1'),

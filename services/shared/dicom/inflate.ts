@@ -8,13 +8,17 @@ import { DicomError } from './errors.ts';
 const WINDOW = 32768;
 const OUT = WINDOW * 2;
 
-const LENGTH_BASE = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258];
+const LENGTH_BASE = [
+  3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258,
+];
 const LENGTH_BITS = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0];
 const DISTANCE_BASE = [
-  1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385,
-  24577,
+  1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145,
+  8193, 12289, 16385, 24577,
 ];
-const DISTANCE_BITS = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13];
+const DISTANCE_BITS = [
+  0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13,
+];
 const CODE_ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /** A Huffman code as one table of 2^15 (or fewer) entries: symbol << 4 | bits. */
@@ -40,7 +44,8 @@ function huffman(lengths: Uint8Array | number[], incompleteOk: boolean): Code {
     next[n] = code;
     used += counts[n]! << (15 - n);
   }
-  if (used > 1 << 15 || (used < 1 << 15 && !incompleteOk)) throw new DicomError('deflate', 'an impossible Huffman code');
+  if (used > 1 << 15 || (used < 1 << 15 && !incompleteOk))
+    throw new DicomError('deflate', 'an impossible Huffman code');
   const table = new Uint16Array(1 << bits);
   for (let symbol = 0; symbol < lengths.length; symbol++) {
     const length = lengths[symbol]!;
@@ -229,7 +234,8 @@ export class Inflater {
       const extra = this.#bits(symbol === 16 ? 2 : symbol === 17 ? 3 : 7);
       if (extra === MORE) return false;
       const repeat = symbol === 18 ? 11 + extra : 3 + extra;
-      if (n + repeat > lengths.length || (symbol === 16 && n === 0)) throw new DicomError('deflate', 'a repeat beyond the codes');
+      if (n + repeat > lengths.length || (symbol === 16 && n === 0))
+        throw new DicomError('deflate', 'a repeat beyond the codes');
       if (symbol === 16) lengths.fill(lengths[n - 1]!, n, n + repeat);
       n += repeat;
     }

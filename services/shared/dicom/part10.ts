@@ -36,12 +36,12 @@ export interface NeedMore {
 }
 
 const FIELDS: Record<number, keyof FileMeta> = {
-  0x0002: 'mediaStorageSopClassUid',
-  0x0003: 'mediaStorageSopInstanceUid',
-  0x0010: 'transferSyntaxUid',
-  0x0012: 'implementationClassUid',
-  0x0013: 'implementationVersionName',
-  0x0016: 'sourceAeTitle',
+  2: 'mediaStorageSopClassUid',
+  3: 'mediaStorageSopInstanceUid',
+  16: 'transferSyntaxUid',
+  18: 'implementationClassUid',
+  19: 'implementationVersionName',
+  22: 'sourceAeTitle',
 };
 
 /**
@@ -94,7 +94,9 @@ const more = (bytes: number): NeedMore => ({ needMoreBytes: Math.max(bytes, 144)
 function guessTransferSyntax(buffer: Buffer, at: number): string {
   if (buffer.length - at < 8 || !isVr(buffer.toString('latin1', at + 4, at + 6))) return TransferSyntaxUid.implicitLe;
   // Groups are small: (0008) in big endian reads as (0800).
-  return buffer.readUInt16LE(at) > buffer.readUInt16BE(at) ? TransferSyntaxUid.explicitBe : TransferSyntaxUid.explicitLe;
+  return buffer.readUInt16LE(at) > buffer.readUInt16BE(at)
+    ? TransferSyntaxUid.explicitBe
+    : TransferSyntaxUid.explicitLe;
 }
 
 /** Without preamble and group 0002: a data set begins with group 0008, rarely another low one, and a short first value. */

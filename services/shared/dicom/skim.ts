@@ -283,7 +283,10 @@ export class Skimmer {
       return false;
     }
     if (this.#offset + length > this.#nesting.top.end || length === UNDEFINED_LENGTH) {
-      throw new DicomError('length-overrun', `a fragment of ${length} bytes reaches beyond what encloses it, at ${this.#offset}`);
+      throw new DicomError(
+        'length-overrun',
+        `a fragment of ${length} bytes reaches beyond what encloses it, at ${this.#offset}`,
+      );
     }
     const place = this.#fragmentsPlace;
     this.#remaining = length;
@@ -291,7 +294,10 @@ export class Skimmer {
       this.#firstItem = false;
       if (place) {
         if (length > this.#limits.offsetTableBytesMax) {
-          throw new DicomError('header-too-large', `a Basic Offset Table of ${length} bytes (at most ${this.#limits.offsetTableBytesMax})`);
+          throw new DicomError(
+            'header-too-large',
+            `a Basic Offset Table of ${length} bytes (at most ${this.#limits.offsetTableBytesMax})`,
+          );
         }
         place.fragmentsOffset = this.#offset + length;
         this.#table = Buffer.allocUnsafe(length);
@@ -360,7 +366,9 @@ export class Skimmer {
       return;
     }
     if (this.#options.acceptTruncatedPixelData && this.#truncatePixel()) return;
-    throw new DicomError('truncated', `the data set ends within an element, at ${this.#offset + this.#carried}`, { tag });
+    throw new DicomError('truncated', `the data set ends within an element, at ${this.#offset + this.#carried}`, {
+      tag,
+    });
   }
 
   /** The top-level pixel data is shorter than it says: the place tells what there is. */
@@ -415,5 +423,8 @@ const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** A whole data set at once. */
-export const skim = (dataSet: Uint8Array, transferSyntaxUid: string, options: Omit<SkimOptions, 'transferSyntaxUid'> = {}): Head =>
-  new Skimmer({ ...options, transferSyntaxUid }).write(dataSet).end();
+export const skim = (
+  dataSet: Uint8Array,
+  transferSyntaxUid: string,
+  options: Omit<SkimOptions, 'transferSyntaxUid'> = {},
+): Head => new Skimmer({ ...options, transferSyntaxUid }).write(dataSet).end();

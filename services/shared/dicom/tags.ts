@@ -36,7 +36,10 @@ export const VRS = {
   US: { kind: 'number', swap: 2, long: false, pad: 0 },
   UT: { kind: 'text', swap: 1, long: true, pad: 0x20 },
   UV: { kind: 'number', swap: 8, long: true, pad: 0 },
-} as const satisfies Record<string, { kind: 'text' | 'number' | 'binary' | 'sequence'; swap: 1 | 2 | 4 | 8; long: boolean; pad: number }>;
+} as const satisfies Record<
+  string,
+  { kind: 'text' | 'number' | 'binary' | 'sequence'; swap: 1 | 2 | 4 | 8; long: boolean; pad: number }
+>;
 
 export type VR = keyof typeof VRS;
 

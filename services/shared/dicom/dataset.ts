@@ -1,0 +1,314 @@
+import { type Charset, charsetOf, type TextKind } from './charset.ts';
+import { type Header, Nesting, readHeader, UNDEFINED_LENGTH } from './element.ts';
+import { DicomError } from './errors.ts';
+import type { Cut, Head } from './head.ts';
+import { type SkimOptions, skim } from './skim.ts';
+import { dictionaryEntry, isPrivate, Tag, type VR, VRS, type VrContext, vrOf } from './tags.ts';
+
+/** What reads a whole small data set (a C-FIND identifier, an N-ACTION's): nothing is cut. */
+const WHOLE: SkimOptions['limits'] = { binaryKeptBytesMax: Infinity, otherKeptBytesMax: Infinity };
+
+export class Element {
+  readonly tag: number;
+  /** As sent; as the dictionary says where it was not sent, or sent as UN for an element that we know. */
+  vr: VR;
+  /** The value, or nothing when it is cut. In the data set's byte order (`bigEndian`). */
+  readonly bytes: Buffer;
+  readonly cut: Cut | undefined;
+  readonly items: DataSet[] | undefined;
+  readonly bigEndian: boolean;
+  readonly dataSet: DataSet;
+
+  constructor(
+    tag: number,
+    vr: VR,
+    bytes: Buffer,
+    cut: Cut | undefined,
+    items: DataSet[] | undefined,
+    bigEndian: boolean,
+    dataSet: DataSet,
+  ) {
+    this.tag = tag;
+    this.vr = vr;
+    this.bytes = bytes;
+    this.cut = cut;
+    this.items = items;
+    this.bigEndian = bigEndian;
+    this.dataSet = dataSet;
+  }
+
+  get isEmpty(): boolean {
+    return this.items ? this.items.length === 0 : !this.cut && this.bytes.length === 0;
+  }
+
+  /** Text, decoded and without padding: values of multi-valued VRs apart, an empty one between others as ''. */
+  strings(): string[] {
+    if (this.items || this.cut) return [];
+    const { vr, bytes } = this;
+    if (bytes.length === 0) return [];
+    if (VRS[vr].kind === 'text' || vr === 'UN') {
+      const text = CHARSET_VRS.has(vr) ? this.dataSet.charset.decode(bytes, textKind(vr)) : bytes.toString('latin1');
+      return splitText(text, vr);
+    }
+    if (vr === 'AT') return this.numbers().map((tag) => (tag as number).toString(16).toUpperCase().padStart(8, '0'));
+    if (VRS[vr].kind === 'number') return this.numbers().map(String);
+    return [];
+  }
+
+  /** Numbers of numeric VRs, and of IS and DS where they are numbers (NaN where not). SV and UV beyond 2^53: bigint. */
+  numbers(): (number | bigint)[] {
+    const { vr, bytes, bigEndian } = this;
+    if (vr === 'IS' || vr === 'DS') return this.strings().map((s) => (s === '' ? Number.NaN : Number(s)));
+    if (VRS[vr].kind !== 'number') return [];
+    const size = vr === 'AT' ? 4 : VRS[vr].swap;
+    const numbers: (number | bigint)[] = [];
+    for (let at = 0; at + size <= bytes.length; at += size) numbers.push(readNumber(bytes, at, vr, bigEndian));
+    return numbers;
+  }
+}
+
+export interface DataSetOptions {
+  /** What text means without (0008,0005): a peer's setting (conformance.md). */
+  charsetDefault?: string | undefined;
+}
+
+/** A read view of a Head, or of a whole small data set. Items are data sets of their own that inherit the character set. */
+export class DataSet {
+  readonly elements: Element[] = [];
+  readonly parent: DataSet | undefined;
+  readonly #charsetDefault: Charset;
+  #index: Map<number, Element> | undefined;
+  #charset: Charset | undefined;
+
+  constructor(
+    source: Head | { buffer: Uint8Array; transferSyntaxUid: string } | DataSet | undefined,
+    options: DataSetOptions = {},
+  ) {
+    if (source instanceof DataSet) {
+      this.parent = source;
+      this.#charsetDefault = source.#charsetDefault;
+      return;
+    }
+    this.#charsetDefault = charsetOf(options.charsetDefault);
+    if (source === undefined) return;
+    if ('buffer' in source) {
+      // Zero bytes are a data set without elements (PS3.5 §7): an identifier may be that.
+      if (source.buffer.length > 0) build(this, skim(source.buffer, source.transferSyntaxUid, { limits: WHOLE }));
+    } else build(this, source);
+  }
+
+  get(tag: number): Element | undefined {
+    if (!this.#index) {
+      this.#index = new Map();
+      for (const element of this.elements) if (!this.#index.has(element.tag)) this.#index.set(element.tag, element);
+    }
+    return this.#index.get(tag);
+  }
+
+  has(tag: number): boolean {
+    return this.get(tag) !== undefined;
+  }
+
+  /** The first value; undefined when absent or empty. */
+  string(tag: number): string | undefined {
+    return this.get(tag)?.strings()[0] || undefined;
+  }
+
+  strings(tag: number): string[] {
+    return this.get(tag)?.strings() ?? [];
+  }
+
+  /** The first value as a number; undefined when absent, empty or no number. */
+  number(tag: number): number | undefined {
+    const value = this.get(tag)?.numbers()[0];
+    const number = typeof value === 'bigint' ? Number(value) : value;
+    return number === undefined || Number.isNaN(number) ? undefined : number;
+  }
+
+  items(tag: number): DataSet[] {
+    return this.get(tag)?.items ?? [];
+  }
+
+  /** Every element that a path of tags leads to, through all items. */
+  path(tags: readonly number[]): Element[] {
+    let dataSets: DataSet[] = [this];
+    for (const [n, tag] of tags.entries()) {
+      if (n === tags.length - 1) return dataSets.flatMap((one) => one.get(tag) ?? []);
+      dataSets = dataSets.flatMap((one) => one.items(tag));
+    }
+    return [];
+  }
+
+  [Symbol.iterator](): IterableIterator<Element> {
+    return this.elements[Symbol.iterator]();
+  }
+
+  get charset(): Charset {
+    if (this.#charset) return this.#charset;
+    const stated = this.get(Tag.SpecificCharacterSet);
+    if (stated && stated.bytes.length > 0) this.#charset = charsetOf(trimEnd(stated.bytes.toString('latin1')));
+    else this.#charset = this.parent?.charset ?? this.#charsetDefault;
+    return this.#charset;
+  }
+
+  /** What decides ambiguous VRs (PS3.5 Annex A): own attributes, else those of what encloses this item. */
+  vrContext(): VrContext {
+    const outer = this.parent?.vrContext();
+    const lut = this.get(Tag.LUTDescriptor);
+    return {
+      pixelRepresentation: this.number(Tag.PixelRepresentation) ?? outer?.pixelRepresentation,
+      bitsAllocated: this.number(Tag.BitsAllocated) ?? outer?.bitsAllocated,
+      waveformBitsAllocated: this.number(Tag.WaveformBitsAllocated) ?? outer?.waveformBitsAllocated,
+      lutEntries:
+        lut && lut.bytes.length >= 2
+          ? lut.bigEndian
+            ? lut.bytes.readUInt16BE(0)
+            : lut.bytes.readUInt16LE(0)
+          : undefined,
+    };
+  }
+}
+
+const NOTHING: Buffer = Buffer.alloc(0);
+
+/** The same walk as the Skimmer's, over what it kept. */
+function build(root: DataSet, head: Head): void {
+  const { skeleton, cuts } = head;
+  const nesting = new Nesting(head.explicit, head.bigEndian, 4096);
+  nesting.top.fresh = false; // decided when it was skimmed
+  const header: Header = { tag: 0, vr: 'UN', length: 0, strange: false, explicit: false };
+  const dataSets: DataSet[] = [root]; // by depth
+  const sequences: Element[] = [];
+  const ambiguous: Element[] = [];
+  let at = 0;
+  let shift = 0; // offset within the data set − position in the skeleton
+  let nextCut = 0;
+  while (at < skeleton.length) {
+    nesting.closeAt(at + shift);
+    const { top } = nesting;
+    if (top.fresh && skeleton.length - at >= 8) nesting.detect(skeleton, at, at + shift);
+    const size = readHeader(skeleton, at, skeleton.length, top.explicit, top.bigEndian, header);
+    if (size === 0) throw new DicomError('bad-head', 'a header record ends within an element');
+    at += size;
+    const step = nesting.step(header, at + shift);
+    if (step === 'nothing') continue;
+    if (step === 'item') {
+      const item = new DataSet(sequences[nesting.depth / 2 - 1]!.dataSet);
+      sequences[nesting.depth / 2 - 1]!.items!.push(item);
+      dataSets[nesting.depth / 2] = item;
+      continue;
+    }
+    if (step === 'trailing') throw new DicomError('bad-head', 'a header record holds what is no element');
+    const { tag } = header;
+    if (step === 'sequence') {
+      const owner = dataSets[(nesting.depth - 1) / 2]!;
+      const element = new Element(tag, 'SQ', NOTHING, undefined, [], top.bigEndian, owner);
+      owner.elements.push(element);
+      sequences[(nesting.depth - 1) / 2] = element;
+      continue;
+    }
+    const cut = cuts[nextCut];
+    const isCut = cut !== undefined && cut.at === at;
+    let bytes: Buffer = NOTHING;
+    if (isCut) {
+      nextCut++;
+      shift += cut.length;
+    } else if (header.length !== UNDEFINED_LENGTH) {
+      if (at + header.length > skeleton.length) throw new DicomError('bad-head', 'a header record ends within a value');
+      if (header.length > 0) bytes = skeleton.subarray(at, (at += header.length));
+    }
+    let { vr } = header;
+    let bigEndian = nesting.top.bigEndian;
+    if (vr === 'UN' && header.explicit && step === 'value') {
+      // PS3.5 §6.2.2: the value of UN is in Implicit VR Little Endian, so what the sender did not know we may.
+      const known = vrOf(tag);
+      if (known !== 'UN' && known !== 'SQ') {
+        vr = known;
+        bigEndian = false;
+      }
+    }
+    const owner = dataSets[nesting.depth / 2]!;
+    const element = new Element(tag, vr, bytes, isCut ? cut : undefined, undefined, bigEndian, owner);
+    owner.elements.push(element);
+    if (!header.explicit && (vr === 'US' || vr === 'OW') && dictionaryEntry(tag)?.vr.includes('|'))
+      ambiguous.push(element);
+  }
+  for (const element of ambiguous) {
+    const encapsulated = element.dataSet === root && head.pixel?.encapsulated === true;
+    element.vr = vrOf(element.tag, { ...element.dataSet.vrContext(), encapsulated });
+  }
+}
+
+/** VRs whose text (0008,0005) governs (PS3.5 §6.1.2.3); the rest is ASCII. */
+export const CHARSET_VRS: ReadonlySet<VR> = new Set(['SH', 'LO', 'ST', 'LT', 'UC', 'UT', 'PN', 'UN']);
+/** Text in which a backslash is a character, and leading spaces mean something. */
+const UNSPLIT = new Set<VR>(['ST', 'LT', 'UT', 'UR']);
+
+export const textKind = (vr: VR): TextKind => (vr === 'PN' ? 'name' : UNSPLIT.has(vr) ? 'text' : 'multi');
+
+const isPad = (code: number): boolean => code === 0x20 || code === 0;
+export function trimEnd(text: string): string {
+  let end = text.length;
+  while (end > 0 && isPad(text.charCodeAt(end - 1))) end--;
+  return end === text.length ? text : text.slice(0, end);
+}
+function trimBoth(text: string): string {
+  const trimmed = trimEnd(text);
+  let start = 0;
+  while (start < trimmed.length && isPad(trimmed.charCodeAt(start))) start++;
+  return start === 0 ? trimmed : trimmed.slice(start);
+}
+
+/** Values without padding (PS3.5 Table 6.2-1: leading spaces mean something in ST, LT, UT, UC). All padding: no value. */
+export function splitText(text: string, vr: VR): string[] {
+  if (UNSPLIT.has(vr)) {
+    const value = trimEnd(text);
+    return value === '' ? [] : [value];
+  }
+  const trim = vr === 'UC' ? trimEnd : trimBoth;
+  if (!text.includes('\\')) {
+    const value = trim(text);
+    return value === '' ? [] : [value];
+  }
+  return text.split('\\').map(trim);
+}
+
+function readNumber(bytes: Buffer, at: number, vr: VR, bigEndian: boolean): number | bigint {
+  switch (vr) {
+    case 'US':
+      return bigEndian ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at);
+    case 'SS':
+      return bigEndian ? bytes.readInt16BE(at) : bytes.readInt16LE(at);
+    case 'UL':
+      return bigEndian ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at);
+    case 'SL':
+      return bigEndian ? bytes.readInt32BE(at) : bytes.readInt32LE(at);
+    case 'FL':
+      return bigEndian ? bytes.readFloatBE(at) : bytes.readFloatLE(at);
+    case 'FD':
+      return bigEndian ? bytes.readDoubleBE(at) : bytes.readDoubleLE(at);
+    case 'AT': {
+      const group = bigEndian ? bytes.readUInt16BE(at) : bytes.readUInt16LE(at);
+      const element = bigEndian ? bytes.readUInt16BE(at + 2) : bytes.readUInt16LE(at + 2);
+      return group * 0x10000 + element;
+    }
+    default: {
+      const value =
+        vr === 'SV'
+          ? bigEndian
+            ? bytes.readBigInt64BE(at)
+            : bytes.readBigInt64LE(at)
+          : bigEndian
+            ? bytes.readBigUInt64BE(at)
+            : bytes.readBigUInt64LE(at);
+      const number = Number(value);
+      return Number.isSafeInteger(number) ? number : value;
+    }
+  }
+}
+
+/** The creator that reserves a private element's block in this data set (PS3.5 §7.8.1). */
+export function privateCreatorOf(dataSet: DataSet, tag: number): string | undefined {
+  if (!isPrivate(tag) || (tag & 0xffff) < 0x1000) return undefined;
+  return dataSet.string(((tag & 0xffff0000) | ((tag >>> 8) & 0xff)) >>> 0);
+}
