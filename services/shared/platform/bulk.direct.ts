@@ -15,25 +15,70 @@ export function directBulk<Request, Response>(
   return async (call, value, body) => {
     // A body may flow for hours (a whole STOW): only a deadline that the caller names ends it.
     const scope = new Scope(call, Infinity, route.name);
+    const source = new Source(body);
     try {
-      const answer = await scope.wait(async () => resolve()(scope.call, request(value), toBytes(body)));
+      const answer = await scope.wait(async () => resolve()(scope.call, request(value), source));
       if (answer.body) return { response: response(answer.response), body: scoped(scope, answer.body) };
       scope.close();
       return { response: response(answer.response), body: emptyBytes() };
     } catch (error) {
       scope.close();
       throw answerable(error);
+    } finally {
+      source.leave();
     }
   };
 }
 
+/**
+ * The body as its handler pulls it. Once the handler has answered, what it did not pull is not wanted any more, and the body's owner
+ * is told so (its iterator's `return`), as over HTTP. Empty buffers carry nothing and are dropped, as a socket would.
+ */
+class Source implements AsyncIterableIterator<Buffer> {
+  readonly #iterator: AsyncIterator<Buffer> | Iterator<Buffer> | undefined;
+  #ended: boolean;
+
+  constructor(body: Bytes | readonly Buffer[] | undefined) {
+    this.#iterator = body && (Symbol.asyncIterator in body ? body[Symbol.asyncIterator]() : body[Symbol.iterator]());
+    this.#ended = !body;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async next(): Promise<IteratorResult<Buffer>> {
+    while (!this.#ended) {
+      try {
+        const result = await this.#iterator!.next();
+        if (!result.done && result.value.length === 0) continue;
+        if (!result.done) return result;
+      } catch (error) {
+        this.#ended = true;
+        throw error;
+      }
+      this.#ended = true;
+    }
+    return { done: true, value: undefined };
+  }
+
+  async return(): Promise<IteratorResult<Buffer>> {
+    this.leave();
+    return { done: true, value: undefined };
+  }
+
+  leave(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    // Not awaited: a generator that is busy answers `return` only once its own await has ended; its owner sees its own errors.
+    const left = this.#iterator!.return?.();
+    if (left instanceof Promise) left.catch(() => undefined);
+  }
+}
+
 export async function* emptyBytes(): AsyncGenerator<Buffer> {}
 
-/** Empty buffers carry nothing and are dropped, as a socket would. */
-export async function* toBytes(body: Bytes | readonly Buffer[] | undefined): AsyncGenerator<Buffer> {
-  if (!body) return;
-  for await (const chunk of body) if (chunk.length > 0) yield chunk;
-}
+export const toBytes = (body: Bytes | readonly Buffer[] | undefined): AsyncIterableIterator<Buffer> => new Source(body);
 
 async function* scoped(scope: Scope, body: Bytes): AsyncGenerator<Buffer> {
   const iterator = body[Symbol.asyncIterator]();

@@ -21,12 +21,15 @@ export interface Remote {
   bulk(route: AnyRoute): BulkClient<unknown, unknown> | undefined;
 }
 
+export interface Offered {
+  service: ServiceDefinition;
+  handlers: Record<string, UnaryHandler | StreamHandler>;
+}
+
 /** What this process offers, and clients of what it or others offer. */
 export class Services {
-  readonly offered = new Map<
-    string,
-    { service: ServiceDefinition; handlers: Record<string, UnaryHandler | StreamHandler> }
-  >();
+  readonly offered = new Map<string, Offered>();
+  readonly #offerListeners = new Set<(offered: Offered) => void>();
   readonly routes = new Map<string, { route: AnyRoute; handler: AnyBulkHandler }>();
   readonly #options: DirectOptions;
   readonly #remote: Remote;
@@ -57,6 +60,13 @@ export class Services {
       bound[method] = handler.bind(handlers);
     }
     this.offered.set(name, { service, handlers: bound });
+    for (const listener of this.#offerListeners) listener({ service, handlers: bound });
+  }
+
+  /** For the doors to other processes: called for every service, those already offered included. */
+  onOffer(listener: (offered: Offered) => void): void {
+    this.#offerListeners.add(listener);
+    for (const offered of this.offered.values()) listener(offered);
   }
 
   serveBulk<Request, Response>(route: BulkRoute<Request, Response>, handler: BulkHandler<Request, Response>): void {

@@ -158,8 +158,11 @@ export function mergeTables(tables: readonly SettingsTable[]): SettingsTable {
   const merged: SettingsTable = {};
   for (const table of tables)
     for (const [key, row] of Object.entries(table)) {
-      // Two roles may list the same module; two modules may not claim one key.
-      if (merged[key] && merged[key] !== row) throw new Error(`two modules declare the setting ${key}`);
+      // A door and auth read some keys alike, from different processes: they must mean the same by them.
+      const same = merged[key];
+      if (same && (same.type !== row.type || JSON.stringify(same.default) !== JSON.stringify(row.default)))
+        throw new Error(`two modules declare the setting ${key} differently`);
+      if (same) continue;
       merged[key] = row;
     }
   return merged;

@@ -66,11 +66,11 @@ export const platformSettings: SettingsTable = {
   },
   'platform.bulkIdleMs': {
     type: 'ms',
-    default: 60_000,
+    default: 600_000,
     min: 100,
     max: 3_600_000,
     limit: true,
-    doc: 'How long a data-plane connection between processes may stand still inside a body before it is given up.',
+    doc: 'How long a data-plane connection between processes may stand still inside a body before it is given up: a destination may be slow for minutes.',
   },
   'platform.bulkSockets': {
     type: 'integer',

@@ -71,7 +71,7 @@ export async function createTestContext(options: TestOptions = {}): Promise<Test
     wire?.remote ?? { method: () => undefined, bulk: () => undefined },
     options.overGrpc,
   );
-  wire?.attach(services);
+  await wire?.attach(services);
   const closeAll = async () => {
     await wire?.close();
     await jobs.close();

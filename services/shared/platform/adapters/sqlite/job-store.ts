@@ -23,8 +23,14 @@ export class JobStore {
 
   constructor(path: string) {
     this.#db = new DatabaseSync(path);
+    // EXCLUSIVE: a second process on this data directory is refused here, before it can touch anything (storage has a lock of its own
+    // for the archive). The lock dies with its owner.
     // FULL: a job that was promised (a commitment request that was answered) survives a power cut.
-    this.#db.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;');
+    this.#db.exec(
+      'PRAGMA busy_timeout=1000; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;',
+    );
+    if ((this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string }).quick_check !== 'ok')
+      throw new GantryError('damaged', 'the job queue is damaged');
     const { user_version: version } = this.#db.prepare('PRAGMA user_version').get() as { user_version: number };
     if (version > FORMAT)
       throw new GantryError(

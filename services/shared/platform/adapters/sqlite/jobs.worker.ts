@@ -49,12 +49,22 @@ function answer({ id, method, args }: JobRequest): JobAnswer {
   }
 }
 
+/** SQLite's result codes (sqlite.org/rescode.html) as rows of our table. */
+const SQLITE_CODES: Record<number, [string, string]> = {
+  5: [
+    'failed-precondition',
+    'another Gantry process is using this data directory: stop it first, or give this one its own GANTRY_DATA_DIR',
+  ],
+  11: ['damaged', 'the job queue is damaged'],
+  13: ['no-space', 'the disk is full'],
+  26: ['damaged', 'the job queue is not a database'],
+};
+
 function described(error: unknown): { code?: string; message: string } {
   if (!(error instanceof Error)) return { message: 'unknown' };
-  return {
-    code: error.name === 'GantryError' ? (error as Error & { code: string }).code : undefined,
-    message: error.message,
-  };
+  if (error.name === 'GantryError') return { code: (error as Error & { code: string }).code, message: error.message };
+  const [code, message] = SQLITE_CODES[(error as { errcode?: number }).errcode! & 0xff] ?? [undefined, error.message];
+  return { code, message };
 }
 
 /** Question 0 is "are you open?": its answer carries what an error event could not (a GantryError's code). */

@@ -1,0 +1,41 @@
+import type { Module, SettingsTable } from '#platform/module.ts';
+
+/** Every module, loaded only where a role needs it. */
+const MODULES = {
+  auth: async () => (await import('./auth/module.ts')).authModule,
+  'storage/data': async () => (await import('./storage/data/module.ts')).dataModule,
+  ingest: async () => (await import('./ingest/module.ts')).module,
+  'gateway/dimse': async () => (await import('./gateway/dimse/module.ts')).dimseModule,
+  'gateway/http': async () => (await import('./gateway/http/module.ts')).httpModule,
+} satisfies Record<string, () => Promise<Module>>;
+
+export type ModuleName = keyof typeof MODULES;
+
+/** role → modules, in the order in which they start; they stop in reverse, doors first. */
+export const ROLES = {
+  all: {
+    modules: ['auth', 'storage/data', 'ingest', 'gateway/dimse', 'gateway/http'],
+    doc: 'everything in one process: the embedded default (file system and SQLite)',
+  },
+  auth: { modules: ['auth'], doc: 'who may' },
+  // An association ends in the process that writes its bytes, so pixels make no extra hop.
+  ingest: {
+    modules: ['storage/data', 'ingest', 'gateway/dimse'],
+    doc: 'the DIMSE door, and the path of an incoming instance into the archive',
+  },
+  storage: { modules: ['storage/data'], doc: 'the archive for readers, and its upkeep' },
+  gateway: { modules: ['gateway/http'], doc: 'the HTTP door: DICOMweb, API, viewer' },
+} as const satisfies Record<string, { modules: readonly ModuleName[]; doc: string }>;
+
+/** `others`: the settings of the modules that this role does not start, so that one gantry.yaml serves every role. */
+export async function loadRole(role: keyof typeof ROLES): Promise<{ modules: Module[]; others: SettingsTable[] }> {
+  const own: readonly ModuleName[] = ROLES[role].modules;
+  const rest = (Object.keys(MODULES) as ModuleName[]).filter((name) => !own.includes(name));
+  const [modules, others] = await Promise.all(
+    [own, rest].map((names) => Promise.all(names.map((name) => MODULES[name]()))),
+  );
+  return { modules, others: others.map(({ settings }) => settings) };
+}
+
+/** For the generated table of settings (services/SETTINGS.md). */
+export const allModules = (): Promise<Module[]> => Promise.all(Object.values(MODULES).map((load) => load()));

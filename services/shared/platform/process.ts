@@ -1,0 +1,286 @@
+import { mkdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ulid } from 'ulid';
+import { fileKeyValue } from './adapters/local/key-value.ts';
+import { localLease } from './adapters/local/lease.ts';
+import { localWake } from './adapters/local/wake.ts';
+import { sqliteJobs } from './adapters/sqlite/jobs.ts';
+import { fileAudit } from './audit.ts';
+import { systemCall } from './call.ts';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { GantryError } from './errors.ts';
+import { type Started, startAll } from './lifecycle.ts';
+import { createMetrics } from './metrics.ts';
+import type { Module, SettingsTable } from './module.ts';
+import { hostPort, isLoopback, listenHosts } from './net.ts';
+import { Services } from './rpc.ts';
+import type { LiveSettings } from './setting-values.ts';
+import { createLog, standardOutput } from './telemetry.ts';
+import { configuredRemotes, openInternalDoors } from './wire.ts';
+
+/** sysexits.h: what systemd and scripts can tell apart. */
+export const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
+
+// Ctrl-C reaches the whole process group, and npm forwards it once more: two signals so close together are one wish.
+const SAME_SIGNAL_MS = 500;
+
+/**
+ * One process: configuration, adapters, modules in order; then signals decide. Nothing here knows which modules there are.
+ * `others` are the settings of modules that this role does not start: they are checked too, so that one file serves all roles.
+ */
+export async function runProcess(
+  role: string,
+  modules: readonly Module[],
+  others: readonly SettingsTable[] = [],
+): Promise<void> {
+  const began = performance.now();
+  const config = configure(modules, others);
+  const { settings } = config;
+  const pretty =
+    settings.string('platform.logFormat') === 'pretty' ||
+    (settings.string('platform.logFormat') === 'auto' && process.stdout.isTTY === true);
+  const output = standardOutput();
+  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output });
+
+  const crash = (error: unknown, what: string) => {
+    log.fatal({ err: error instanceof Error ? error : new Error('not an error') }, what);
+    output.flushSync();
+    process.exit(EXIT.failed); // crash-only: what was acknowledged is on stable storage, and recovery is the ordinary start
+  };
+  process.on('uncaughtException', (error) => crash(error, 'an unexpected failure ends this process'));
+  process.on('unhandledRejection', (error) => crash(error, 'an unexpected failure ends this process'));
+
+  let house: House;
+  try {
+    house = await openHouse(config, modules, log);
+  } catch (error) {
+    if (error instanceof GantryError) log.fatal({ err: error }, `the start failed: ${error.message}`);
+    else log.fatal({ err: error }, 'the start failed');
+    output.flushSync();
+    process.exit(error instanceof GantryError && error.code === 'failed-precondition' ? EXIT.config : EXIT.failed);
+  }
+
+  announce(role, config, pretty, log, output, began);
+  house.audit('Application Activity', 'process.start');
+  process.on('SIGHUP', () => reload(config, log));
+  let asked = 0;
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (asked === 0) {
+      asked = performance.now();
+      void end(signal);
+    } else if (performance.now() - asked > SAME_SIGNAL_MS) {
+      log.warn({ signal }, 'asked a second time: leaving at once');
+      output.flushSync();
+      process.exit(EXIT.failed);
+    }
+  };
+  const end = async (signal: string) => {
+    const drainMs = settings.number('platform.drainMs');
+    log.info({ signal, drainMs }, 'draining: what is in flight may finish, nothing new is taken');
+    await house.started.drain(AbortSignal.timeout(drainMs));
+    house.audit('Application Activity', 'process.stop');
+    const late = setTimeout(() => {
+      log.error({ stopMs: settings.number('platform.stopMs') }, 'not everything stopped in time: leaving anyway');
+      output.flushSync();
+      process.exit(EXIT.failed);
+    }, settings.number('platform.stopMs'));
+    let code: number = EXIT.ok;
+    try {
+      await house.close();
+    } catch (error) {
+      log.error({ err: error }, 'not everything stopped properly');
+      code = EXIT.failed;
+    }
+    clearTimeout(late);
+    log.info({ signal }, 'stopped');
+    output.flushSync();
+    process.exit(code);
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+}
+
+function configure(modules: readonly Module[], others: readonly SettingsTable[]): Config {
+  try {
+    return loadConfig(modules, process.env, process.cwd(), others);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const count = error.problems.length === 1 ? 'one thing' : `${error.problems.length} things`;
+    process.stderr.write(
+      `Gantry does not start, because of ${count} in its configuration:\n${error.problems.map((problem) => `  - ${problem}\n`).join('')}`,
+    );
+    process.exit(EXIT.config);
+  }
+}
+
+interface House {
+  started: Started;
+  audit(event: string, useCase: string): void;
+  close(): Promise<void>;
+}
+
+async function openHouse(
+  { settings }: Config,
+  modules: readonly Module[],
+  log: ReturnType<typeof createLog>,
+): Promise<House> {
+  const dataDir = settings.string('dataDir');
+  // Patients' data: for the owner's eyes only, whatever the umask.
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const closers: (() => Promise<void> | void)[] = [];
+  const close = async () => {
+    const failures: unknown[] = [];
+    for (const one of closers.splice(0).reverse()) {
+      try {
+        await one();
+      } catch (error) {
+        failures.push(error); // the rest is closed all the same
+      }
+    }
+    if (failures.length > 0)
+      throw failures.length === 1 ? failures[0] : new AggregateError(failures, 'not everything could be closed');
+  };
+  try {
+    const token = await internalToken(settings);
+    const metrics = createMetrics();
+    closers.push(() => metrics.close());
+    const jobLimits = () => ({
+      jobsMax: settings.number('platform.jobsMax'),
+      payloadMax: settings.number('platform.jobPayloadMax'),
+    });
+    // First of all that touches the data directory: it refuses a second process (job-store.ts).
+    const jobs = await sqliteJobs(join(dataDir, 'derived', 'jobs.sqlite'), jobLimits, log);
+    closers.push(() => jobs.close());
+    const kv = await fileKeyValue(join(dataDir, 'state', 'kv'), () => settings.number('platform.keyValueMax'));
+    const auditLimits = () => ({
+      fileMax: settings.number('platform.auditFileMax'),
+      queueMax: settings.number('platform.auditQueueMax'),
+    });
+    const audit = await fileAudit(join(dataDir, 'state', 'audit'), auditLimits, metrics, log);
+    closers.push(() => audit.close());
+    const remotes = configuredRemotes(settings, token);
+    closers.push(() => remotes.close());
+    const services = new Services({ codec: false, timeoutMs: () => settings.number('platform.rpcTimeoutMs') }, remotes);
+    const shared = {
+      settings,
+      log,
+      metrics,
+      audit,
+      wake: localWake(log),
+      jobs,
+      kv,
+      lease: localLease(),
+      dataDir,
+      services,
+    };
+    const ports = {
+      grpc: settings.number('platform.grpcPort') || undefined,
+      bulk: settings.number('platform.bulkPort') || undefined,
+    };
+    const started = await startAll(modules, shared, async () => {
+      const doors = await openInternalDoors(services, settings, token, ports);
+      closers.push(() => doors.close());
+    });
+    started.context.readiness(() => audit.health());
+    closers.push(() => started.stop());
+    const run = ulid();
+    return {
+      started,
+      close,
+      audit: (event, useCase) =>
+        audit.record(systemCall('main', run), {
+          event,
+          action: 'E',
+          outcome: 0,
+          useCase,
+          objects: [{ type: 'system', id: 'gantry' }],
+        }),
+    };
+  } catch (error) {
+    await close().catch((failure) => log.error({ err: failure }, 'closing after a failed start'));
+    throw error;
+  }
+}
+
+async function internalToken(settings: LiveSettings): Promise<string> {
+  const file = settings.string('platform.internalTokenFile');
+  if (file === '') return '';
+  const token = (
+    await readFile(file, 'utf8').catch((cause) => {
+      throw new GantryError(
+        'failed-precondition',
+        `platform.internalTokenFile: ${file} cannot be read (${cause.code})`,
+        { cause },
+      );
+    })
+  ).trim();
+  if (token.length < 16)
+    throw new GantryError(
+      'failed-precondition',
+      `platform.internalTokenFile: ${file} must hold a secret of at least 16 characters`,
+    );
+  return token;
+}
+
+function reload(config: Config, log: ReturnType<typeof createLog>): void {
+  try {
+    const { changed, needRestart } = config.reload();
+    log.info(
+      { settings: changed },
+      changed.length > 0 ? 'settings were read again' : 'settings were read again: nothing changed',
+    );
+    if (needRestart.length > 0)
+      log.warn({ settings: needRestart }, 'these settings differ now and need a restart to take effect');
+  } catch (error) {
+    if (error instanceof ConfigError)
+      log.error({ problems: error.problems }, 'the settings could not be read again: the old ones stay in force');
+    else log.error({ err: error }, 'the settings could not be read again: the old ones stay in force');
+  }
+}
+
+/** Where everything is. For people on a terminal a few lines; as JSON one. */
+function announce(
+  role: string,
+  { settings, file }: Config,
+  pretty: boolean,
+  log: ReturnType<typeof createLog>,
+  output: { write(text: string): void },
+  began: number,
+): void {
+  const has = (key: string) => Object.hasOwn(settings.table, key);
+  const milliseconds = Math.round(performance.now() - began);
+  const doors = [
+    ['http', 'HTTP'],
+    ['dimse', 'DICOM'],
+  ].filter(([key]) => has(`${key}.port`) && settings.number(`${key}.port`) > 0);
+  const addresses = doors.map(
+    ([key, name]) =>
+      `${name} ${listenHosts(settings.string(`${key}.host`))
+        .map((host) => hostPort(host, settings.number(`${key}.port`)))
+        .join(', ')}`,
+  );
+  const open = has('http.tokenFile') && settings.string('http.tokenFile') === '';
+  const loopback = has('http.host') && listenHosts(settings.string('http.host')).every(isLoopback);
+  const access = !open
+    ? ''
+    : loopback
+      ? 'open to everyone on this machine, without a login (set http.tokenFile to change that)'
+      : 'open to everyone who reaches it, without a login (http.allowUnauthenticated)';
+  const aeTitle = has('dimse.aeTitle') ? settings.string('dimse.aeTitle') : undefined;
+  const version = process.version;
+  log.info(
+    { role, addresses, aeTitle, dataDir: settings.string('dataDir'), file, open, version, milliseconds },
+    'ready',
+  );
+  if (!pretty) return;
+  const lines = [
+    ['Gantry', `ready as "${role}" in ${milliseconds} ms`],
+    ...addresses.map((text) => [text.split(' ')[0], text.slice(text.indexOf(' ') + 1)]),
+    ...(aeTitle ? [['AE title', aeTitle]] : []),
+    ['Data', settings.string('dataDir')],
+    ['Settings', file ?? 'defaults and environment (no gantry.yaml)'],
+    ...(access ? [['Access', access]] : []),
+  ];
+  output.write(`\n${lines.map(([name, text]) => `  ${name.padEnd(9)} ${text}\n`).join('')}\n`);
+}
