@@ -1,4 +1,6 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { canonical, trimGroup } from '../../search/match-text.ts';
+import { plainDate } from '../../search/match-time.ts';
 
 /** Raised whenever a table, a block or a document changes its shape: an index of another version rebuilds itself. */
 export const INDEX_VERSION = 1;
@@ -61,7 +63,8 @@ CREATE TABLE studies (
 );
 CREATE UNIQUE INDEX studies_uid ON studies (tenant, study_instance_uid);
 CREATE INDEX studies_patient ON studies (patient, first_order);
-CREATE INDEX studies_date ON studies (tenant, study_date, study_time, id) WHERE instances > 0;
+-- The order of a study list: newest first, the UID breaks ties (search/order.ts), so that it is the same after a rebuild.
+CREATE INDEX studies_date ON studies (tenant, study_date, study_time, study_instance_uid) WHERE instances > 0;
 CREATE INDEX studies_unsettled ON studies (settled, changed_ms) WHERE settled < 2;
 CREATE INDEX studies_trash ON studies (tenant, id) WHERE trash_instances > 0;
 CREATE INDEX studies_conflict ON studies (tenant, id) WHERE conflicts > 0 OR disagrees > 0;
@@ -134,9 +137,12 @@ export const STUDY_KEYS: readonly number[] = [
   0x00200010, // StudyID
 ];
 
-/** A person's name matches without regard to case (PS3.4 C.2.2.2.1); everything else as it is. Every name group has its own row. */
+/**
+ * What is looked up is written as it is compared (search/match-text.ts): a person's name without regard to case (PS3.4 C.2.2.2.1), every
+ * name group its own row; a date as YYYYMMDD, also where a sender wrote 1993.08.22; everything else as it is.
+ */
 export const keyText = (vr: string, text: string): string =>
-  vr === 'PN' ? text.normalize('NFC').toUpperCase().replace(/\^+$/, '') : text.normalize('NFC');
+  vr === 'PN' ? trimGroup(text) : vr === 'DA' ? (plainDate(text) ?? text) : canonical(text);
 
 export function openIndex(path: string, options: { readOnly?: boolean } = {}): DatabaseSync {
   const db = new DatabaseSync(path, { readOnly: options.readOnly ?? false, timeout: 10_000 });

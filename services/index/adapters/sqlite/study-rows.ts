@@ -3,6 +3,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { identityOf, patientKey } from '../../fold/correct.ts';
 import { disagrees, hexTag, LEVEL_TAGS, levelDoc, studyDoc, textOf, type Variant } from '../../fold/levels.ts';
 import type { JsonAttributes, JsonElement, StudyDoc } from '../../fold/types.ts';
+import { plainDate } from '../../search/match-time.ts';
 import { keyText, STUDY_KEYS, statement } from './schema.ts';
 import { decodeVariants, type SeriesState } from './series-state.ts';
 
@@ -124,7 +125,7 @@ function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<strin
      WHERE id = ?`,
   ).run(
     study.firstOrder,
-    textOf(doc.attributes['00080020']),
+    plainDate(textOf(doc.attributes['00080020'])) ?? '',
     textOf(doc.attributes['00080030']),
     disagrees(doc) || disagrees(doc.patient) ? 1 : 0,
     JSON.stringify(doc),
