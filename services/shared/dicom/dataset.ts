@@ -230,7 +230,11 @@ function build(root: DataSet, head: Head): void {
     const owner = dataSets[nesting.depth / 2]!;
     const element = new Element(tag, vr, bytes, isCut ? cut : undefined, undefined, bigEndian, owner);
     owner.elements.push(element);
-    if (!header.explicit && (vr === 'US' || vr === 'OW') && dictionaryEntry(tag)?.vr.includes('|'))
+    if (
+      (!header.explicit || header.vr === 'UN') &&
+      (vr === 'US' || vr === 'OW') &&
+      dictionaryEntry(tag)?.vr.includes('|')
+    )
       ambiguous.push(element);
   }
   for (const element of ambiguous) {

@@ -117,6 +117,10 @@ function encapsulated(head: Head, pixel: PixelPlace, dataSet: DataSet, count: nu
   }
   // No table, or one that points nowhere (4 GiB and more): one fragment a frame, where the numbers agree.
   if (fragments.length === count) return (index) => frame(rangesOf(index, index + 1));
+  const { frameStarts } = pixel;
+  if (frameStarts?.length === count && frameStarts[0] === 0) {
+    return (index) => frame(rangesOf(frameStarts[index]!, frameStarts[index + 1] ?? fragments.length));
+  }
   throw new DicomError(
     'unclear-frames',
     `${fragments.length} fragments, ${count} frames, and no offset table that tells them apart`,

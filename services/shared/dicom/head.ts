@@ -17,6 +17,11 @@ export interface PixelPlace {
   fragmentsOffset: number;
   /** Lengths of the fragments' values: they follow each other, each behind its 8-byte item tag. */
   fragments: number[];
+  /**
+   * Only without a Basic Offset Table, and only where some fragments continue a frame: those that begin with a codestream's start
+   * marker, that is, a frame (PS3.5 §A.4 leaves nothing else to go by).
+   */
+  frameStarts?: number[] | undefined;
 }
 
 /** What is kept of a data set for finding and answering: everything but bulk. */
@@ -104,6 +109,7 @@ const DEFLATED = 4;
 const PIXEL = 8;
 const ENCAPSULATED = 16;
 const TRAILING = 32;
+const FRAME_STARTS = 64;
 
 /** Version byte, flags, then LEB128 numbers; what grows (offsets) is written as differences. */
 export function encodeHead(head: Head): Buffer {
@@ -116,7 +122,8 @@ export function encodeHead(head: Head): Buffer {
       (head.deflated ? DEFLATED : 0) |
       (pixel ? PIXEL : 0) |
       (pixel?.encapsulated ? ENCAPSULATED : 0) |
-      (trailing ? TRAILING : 0),
+      (trailing ? TRAILING : 0) |
+      (pixel?.encapsulated && pixel.frameStarts ? FRAME_STARTS : 0),
   );
   out.bytes(Buffer.from(head.transferSyntaxUid, 'latin1'));
   out.number(head.length);
@@ -141,6 +148,10 @@ export function encodeHead(head: Head): Buffer {
       for (const one of pixel.basicOffsetTable) out.number(one); // hostile ones need not grow
       out.number(pixel.fragments.length);
       for (const one of pixel.fragments) out.number(one);
+      if (pixel.frameStarts) {
+        out.number(pixel.frameStarts.length);
+        for (const one of pixel.frameStarts) out.number(one);
+      }
     }
   }
   if (trailing) {
@@ -191,6 +202,10 @@ export function decodeHead(bytes: Uint8Array): Head {
       pixel.fragmentsOffset = reader.number();
       for (let n = reader.count(); n > 0; n--) pixel.basicOffsetTable.push(reader.number());
       for (let n = reader.count(); n > 0; n--) pixel.fragments.push(reader.number());
+      if (flags & FRAME_STARTS) {
+        pixel.frameStarts = [];
+        for (let n = reader.count(); n > 0; n--) pixel.frameStarts.push(reader.number());
+      }
     }
     head.pixel = pixel;
   }

@@ -51,7 +51,7 @@ function dataSetText(dataSet: DataSet, options: ToJsonOptions, path: number[]): 
   for (const element of inOrder(dataSet.elements)) {
     const { tag } = element;
     if (tag === last) continue; // twice in the data set: the first counts
-    if ((tag & 0xffff) === 0 || tag >>> 16 <= 2) continue; // group lengths, command and file meta groups
+    if ((tag & 0xffff) === 0 || tag >>> 16 === 0x0002) continue; // group lengths, file meta
     if (path.length === 0 && options.only && !options.only.has(tag)) continue;
     path.push(tag);
     const attribute = attributeText(element, options, path);

@@ -73,6 +73,8 @@ export class Skimmer {
   #fragmentsCut: Cut | undefined;
   #fragmentsPlace: PixelPlace | undefined; // when they are the top-level pixel data
   #firstItem = false;
+  #marker = 0; // the first two bytes of a fragment
+  #markerLeft = 0;
   #table: Buffer = Buffer.alloc(0);
 
   constructor(options: SkimOptions) {
@@ -180,6 +182,7 @@ export class Skimmer {
         }
         case 'skip':
         case 'fragmentValue': {
+          if (this.#markerLeft > 0) this.#lookAtMarker(chunk, at, Math.min(end, at + this.#remaining));
           run = at += this.#advance(end - at);
           if (this.#remaining === 0) this.#state = this.#state === 'skip' ? 'header' : 'fragment';
           break;
@@ -309,9 +312,18 @@ export class Skimmer {
         throw new DicomError('too-many-fragments', `more than ${this.#limits.fragmentsMax} fragments`);
       }
       place.fragments.push(length);
+      if (place.basicOffsetTable.length === 0) this.#markerLeft = 2;
     }
     if (length > 0) this.#state = 'fragmentValue';
     return true;
+  }
+
+  #lookAtMarker(chunk: Buffer, at: number, end: number): void {
+    for (; this.#markerLeft > 0 && at < end; at++, this.#markerLeft--)
+      this.#marker = ((this.#marker << 8) | chunk[at]!) & 0xffff;
+    if (this.#markerLeft > 0 || !CODESTREAM_STARTS.has(this.#marker)) return;
+    const place = this.#fragmentsPlace!;
+    (place.frameStarts ??= []).push(place.fragments.length - 1);
   }
 
   #endOffsetTable(): void {
@@ -329,8 +341,10 @@ export class Skimmer {
     cut.length = endOffset - cut.offset;
     if (cut.length > 0) this.#cuts.push(cut);
     if (this.#fragmentsPlace) {
-      this.#fragmentsPlace.length = cut.length;
-      this.#pixel = this.#fragmentsPlace;
+      const place = this.#fragmentsPlace;
+      place.length = cut.length;
+      if (place.frameStarts?.length === place.fragments.length) place.frameStarts = undefined; // one each: nothing to add
+      this.#pixel = place;
     }
     this.#fragmentsPlace = this.#fragmentsCut = undefined;
     this.#state = 'header';
@@ -405,6 +419,9 @@ export class Skimmer {
     throw new DicomError('header-too-large', `more than ${this.#limits.skeletonBytesMax} bytes without bulk`);
   }
 }
+
+/** JPEG and JPEG-LS, JPEG 2000, JPEG XL. */
+const CODESTREAM_STARTS: ReadonlySet<number> = new Set([0xffd8, 0xff4f, 0xff0a]);
 
 const isPixelTag = (tag: number): boolean =>
   tag === Tag.PixelData || tag === Tag.FloatPixelData || tag === Tag.DoubleFloatPixelData;
