@@ -132,3 +132,9 @@ export function viewSeries(records: readonly EntryRecord[], policy: VersionPolic
   }
   return [...bySop.values()].map((entries) => viewInstance(entries, policy));
 }
+
+/** Bytes that compaction is to move: large objects stand by themselves already. */
+export const inLog = (record: EntryRecord): boolean => record.place.object.startsWith('log/');
+/** How many entries of the instance the keeper has work with: to be packed, or no longer needed. */
+export const compactableOf = (view: InstanceView): number =>
+  view.kept.filter(inLog).length + view.spare.length + view.purged.length;

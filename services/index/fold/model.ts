@@ -11,7 +11,7 @@ import {
   type Merge,
   patientKey,
 } from './correct.ts';
-import { orderOfRecord, viewSeries } from './instance.ts';
+import { compactableOf, orderOfRecord, viewSeries } from './instance.ts';
 import { disagrees, levelDoc, seriesDoc, studyDoc, type Variant } from './levels.ts';
 import { idKey, msOfStamp, orderOf } from './order.ts';
 import type { EntryControl, EntryRecord, InstanceView, LevelDoc, SeriesDoc, StudyDoc, VersionPolicy } from './types.ts';
@@ -29,6 +29,7 @@ export interface StudyState {
   trashInstances: number;
   trashBytes: number;
   conflicts: number;
+  compactable: number;
   disagrees: boolean;
   hold: boolean;
   changedMs: number;
@@ -139,6 +140,7 @@ export function modelOf(raws: readonly RawCommit[], policy: VersionPolicy, descr
       trashInstances: 0,
       trashBytes: 0,
       conflicts: 0,
+      compactable: 0,
       disagrees: false,
       hold: holds.get(studyInstanceUid)?.on ?? false,
       changedMs: newest.get(studyInstanceUid)!,
@@ -176,6 +178,7 @@ export function modelOf(raws: readonly RawCommit[], policy: VersionPolicy, descr
         for (const one of view.trashed) study.trashBytes += one.place.length;
         if (view.trashed.length > 0) study.trashInstances++;
         if (view.conflict) study.conflicts++;
+        study.compactable += compactableOf(view);
         if (!view.shown) continue;
         study.instances++;
         study.bytes += view.shown.place.length;

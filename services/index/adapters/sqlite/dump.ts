@@ -29,6 +29,7 @@ export function dumpIndex(db: DatabaseSync, tenant: string): IndexState {
       trashInstances: row.trash_instances as number,
       trashBytes: row.trash_bytes as number,
       conflicts: row.conflicts as number,
+      compactable: row.compactable as number,
       disagrees: row.disagrees === 1,
       hold: row.hold === 1,
       changedMs: row.changed_ms as number,
@@ -50,6 +51,20 @@ export function dumpIndex(db: DatabaseSync, tenant: string): IndexState {
       studies: studies.map((one) => one.uid as string).sort(),
     });
   }
+  const sums = db
+    .prepare(
+      `SELECT coalesce(sum(instances > 0), 0) AS studies, coalesce(sum(series), 0) AS series, coalesce(sum(instances), 0) AS instances,
+       coalesce(sum(bytes), 0) AS bytes, coalesce(sum(trash_instances), 0) AS trash_instances,
+       coalesce(sum(conflicts), 0) AS conflicts, coalesce(sum(disagrees), 0) AS disagrees FROM studies WHERE tenant = ?`,
+    )
+    .get(id);
+  const totals = db
+    .prepare(
+      'SELECT studies, series, instances, bytes, trash_instances, conflicts, disagrees FROM totals WHERE tenant = ?',
+    )
+    .get(id);
+  if (totals && JSON.stringify(totals) !== JSON.stringify(sums)) throw new Error('totals disagree with the studies');
+  if (!totals && Object.values(sums!).some((one) => one !== 0)) throw new Error('totals are missing');
   state.patients.sort((a, b) => (a.key < b.key ? -1 : 1));
   return state;
 }

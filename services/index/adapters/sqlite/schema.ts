@@ -40,6 +40,13 @@ CREATE TABLE patient_variants (
   PRIMARY KEY (patient, digest)
 ) WITHOUT ROWID;
 
+-- The sums of the studies' counts: a status page must not read a million rows.
+CREATE TABLE totals (
+  tenant INTEGER PRIMARY KEY,
+  studies INTEGER NOT NULL, series INTEGER NOT NULL, instances INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  trash_instances INTEGER NOT NULL, conflicts INTEGER NOT NULL, disagrees INTEGER NOT NULL
+);
+
 CREATE TABLE studies (
   id INTEGER PRIMARY KEY,
   tenant INTEGER NOT NULL,
@@ -54,6 +61,7 @@ CREATE TABLE studies (
   trash_instances INTEGER NOT NULL,
   trash_bytes INTEGER NOT NULL,
   conflicts INTEGER NOT NULL,       -- SOP instances with several versions
+  compactable INTEGER NOT NULL,     -- entries with work for the keeper: still in the log, or no longer needed
   disagrees INTEGER NOT NULL,       -- 1: its instances carry different patient or study attributes
   hold INTEGER NOT NULL,
   changed_ms INTEGER NOT NULL,      -- of the newest entry's stamp
@@ -67,6 +75,7 @@ CREATE INDEX studies_patient ON studies (patient, first_order);
 CREATE INDEX studies_date ON studies (tenant, study_date, study_time, study_instance_uid) WHERE instances > 0;
 CREATE INDEX studies_unsettled ON studies (settled, changed_ms) WHERE settled < 2;
 CREATE INDEX studies_trash ON studies (tenant, id) WHERE trash_instances > 0;
+CREATE INDEX studies_compactable ON studies (tenant, changed_ms) WHERE compactable > 0 AND settled > 0;
 CREATE INDEX studies_conflict ON studies (tenant, id) WHERE conflicts > 0 OR disagrees > 0;
 
 -- Every value of STUDY_KEYS that any live instance of the study carries, as keyText writes it.
@@ -87,6 +96,7 @@ CREATE TABLE series (
   trash_instances INTEGER NOT NULL,
   trash_bytes INTEGER NOT NULL,
   conflicts INTEGER NOT NULL,
+  compactable INTEGER NOT NULL,
   revision INTEGER NOT NULL,        -- counts the folds that touched it: caches and ETags hang on it
   metadata TEXT NOT NULL,           -- name of its metadata object under derived/metadata, empty: none
   doc TEXT NOT NULL,                -- SeriesDoc

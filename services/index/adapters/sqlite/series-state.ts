@@ -1,7 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { type Correction, correct, correctionsFor, identify, type Merge } from '../../fold/correct.ts';
-import { orderOfRecord, viewSeries } from '../../fold/instance.ts';
+import { compactableOf, inLog, orderOfRecord, viewSeries } from '../../fold/instance.ts';
 import { seriesDoc, textOf, type Variant } from '../../fold/levels.ts';
 import type { EntryRecord, JsonAttributes, VersionPolicy } from '../../fold/types.ts';
 import { decodeBlock, encodeBlock } from './block.ts';
@@ -29,6 +29,7 @@ export class SeriesState {
   trashInstances = 0;
   trashBytes = 0;
   conflicts = 0;
+  compactable = 0;
   revision = 0;
   /** As the headers said; a record's `variant` is an index into it. */
   raw: JsonAttributes[] = [];
@@ -58,6 +59,7 @@ export class SeriesState {
     state.trashInstances = row.trash_instances as number;
     state.trashBytes = row.trash_bytes as number;
     state.conflicts = row.conflicts as number;
+    state.compactable = row.compactable as number;
     state.revision = row.revision as number;
     const { raw, effective } = decodeVariants(row.variants as Uint8Array);
     state.raw = raw;
@@ -145,6 +147,7 @@ export class SeriesState {
     const order = orderOfRecord(record);
     this.instances++;
     this.bytes += record.place.length;
+    if (inLog(record)) this.compactable++;
     let effective = this.effective.find((one) => one.variant === record.variant);
     if (!effective) {
       effective = { order, variant: record.variant, attributes: identify(this.raw[record.variant]!, merges) };
@@ -164,7 +167,7 @@ export class SeriesState {
     corrections: readonly Correction[],
     merges: ReadonlyMap<string, Merge>,
   ): void {
-    this.instances = this.bytes = this.trashInstances = this.trashBytes = this.conflicts = 0;
+    this.instances = this.bytes = this.trashInstances = this.trashBytes = this.conflicts = this.compactable = 0;
     this.firstOrder = '';
     this.effective = [];
     this.docChanged = true;
@@ -177,6 +180,7 @@ export class SeriesState {
       if (view.trashed.length > 0) this.trashInstances++;
       for (const one of view.trashed) this.trashBytes += one.place.length;
       if (view.conflict) this.conflicts++;
+      this.compactable += compactableOf(view);
       const { shown } = view;
       if (!shown) continue;
       this.instances++;
@@ -204,7 +208,7 @@ export class SeriesState {
       const { lastInsertRowid } = statement(
         db,
         `INSERT INTO series (study, series_instance_uid, first_order, modality, series_number, instances, bytes, trash_instances,
-         trash_bytes, conflicts, revision, metadata, doc, variants) VALUES (?, ?, '', '', '', 0, 0, 0, 0, 0, 0, '', '', x'')`,
+         trash_bytes, conflicts, compactable, revision, metadata, doc, variants) VALUES (?, ?, '', '', '', 0, 0, 0, 0, 0, 0, 0, '', '', x'')`,
       ).run(this.studyId, this.seriesInstanceUid);
       this.id = Number(lastInsertRowid);
     }
@@ -216,7 +220,7 @@ export class SeriesState {
     const { id } = this;
     statement(
       db,
-      `UPDATE series SET first_order = ?, instances = ?, bytes = ?, trash_instances = ?, trash_bytes = ?, conflicts = ?, revision = ?
+      `UPDATE series SET first_order = ?, instances = ?, bytes = ?, trash_instances = ?, trash_bytes = ?, conflicts = ?, compactable = ?, revision = ?
        WHERE id = ?`,
     ).run(
       this.firstOrder,
@@ -225,6 +229,7 @@ export class SeriesState {
       this.trashInstances,
       this.trashBytes,
       this.conflicts,
+      this.compactable,
       this.revision,
       id,
     );

@@ -7,13 +7,24 @@ import { plainDate } from '../../search/match-time.ts';
 import { keyText, STUDY_KEYS, statement } from './schema.ts';
 import { decodeVariants, type SeriesState } from './series-state.ts';
 
+/** What a study counts for in `totals`; `instances` > 0 means live. */
+export interface Counts {
+  series: number;
+  instances: number;
+  bytes: number;
+  trash_instances: number;
+  conflicts: number;
+  disagrees: number;
+}
+const NONE: Counts = { series: 0, instances: 0, bytes: 0, trash_instances: 0, conflicts: 0, disagrees: 0 };
+
 export interface StudyRow {
   id: number;
   tenant: number;
   studyInstanceUid: string;
   patient: number;
   firstOrder: string;
-  instances: number;
+  counts: Counts;
   changedMs: number;
   patientDigests: string[];
   doc: StudyDoc;
@@ -39,7 +50,14 @@ export function loadStudy(db: DatabaseSync, tenant: number, studyInstanceUid: st
       studyInstanceUid,
       patient: row.patient as number,
       firstOrder: row.first_order as string,
-      instances: row.instances as number,
+      counts: {
+        series: row.series as number,
+        instances: row.instances as number,
+        bytes: row.bytes as number,
+        trash_instances: row.trash_instances as number,
+        conflicts: row.conflicts as number,
+        disagrees: row.disagrees as number,
+      },
       changedMs: row.changed_ms as number,
       patientDigests: JSON.parse(row.patient_digests as string) as string[],
       doc: JSON.parse(row.doc as string) as StudyDoc,
@@ -51,8 +69,8 @@ export function createStudy(db: DatabaseSync, tenant: number, studyInstanceUid: 
   const { lastInsertRowid } = statement(
     db,
     `INSERT INTO studies (tenant, study_instance_uid, patient, first_order, study_date, study_time, series, instances, bytes,
-     trash_instances, trash_bytes, conflicts, disagrees, hold, changed_ms, settled, patient_digests, doc)
-     VALUES (?, ?, 0, '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]', ?)`,
+     trash_instances, trash_bytes, conflicts, compactable, disagrees, hold, changed_ms, settled, patient_digests, doc)
+     VALUES (?, ?, 0, '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]', ?)`,
   ).run(tenant, studyInstanceUid, JSON.stringify(EMPTY));
   return {
     id: Number(lastInsertRowid),
@@ -60,7 +78,7 @@ export function createStudy(db: DatabaseSync, tenant: number, studyInstanceUid: 
     studyInstanceUid,
     patient: 0,
     firstOrder: '',
-    instances: 0,
+    counts: NONE,
     changedMs: 0,
     patientDigests: [],
     doc: EMPTY,
@@ -78,32 +96,53 @@ export function saveStudy(
     db,
     `SELECT coalesce(sum(instances > 0), 0) AS series, coalesce(sum(instances), 0) AS instances, coalesce(sum(bytes), 0) AS bytes,
      coalesce(sum(trash_instances), 0) AS trash_instances, coalesce(sum(trash_bytes), 0) AS trash_bytes,
-     coalesce(sum(conflicts), 0) AS conflicts, min(CASE WHEN instances > 0 THEN first_order END) AS first_order
+     coalesce(sum(conflicts), 0) AS conflicts, coalesce(sum(compactable), 0) AS compactable, min(CASE WHEN instances > 0 THEN first_order END) AS first_order
      FROM series WHERE study = ?`,
   ).get(study.id)!;
   const firstOrder = (sums.first_order as string | null) ?? '';
-  const before = study.instances;
-  study.instances = sums.instances as number;
-  if (change.docChanged || firstOrder !== study.firstOrder || (before === 0) !== (study.instances === 0)) {
+  const before = study.counts;
+  study.counts = {
+    series: sums.series as number,
+    instances: sums.instances as number,
+    bytes: sums.bytes as number,
+    trash_instances: sums.trash_instances as number,
+    conflicts: sums.conflicts as number,
+    disagrees: before.disagrees,
+  };
+  if (change.docChanged || firstOrder !== study.firstOrder) {
     study.firstOrder = firstOrder;
     saveDocument(db, study, held);
   }
   statement(
     db,
-    `UPDATE studies SET series = ?, instances = ?, bytes = ?, trash_instances = ?, trash_bytes = ?, conflicts = ?, hold = ?,
+    `UPDATE studies SET series = ?, instances = ?, bytes = ?, trash_instances = ?, trash_bytes = ?, conflicts = ?, compactable = ?, hold = ?,
      changed_ms = ?, settled = CASE WHEN ? THEN 0 ELSE settled END WHERE id = ?`,
   ).run(
     sums.series as number,
-    study.instances,
+    study.counts.instances,
     sums.bytes as number,
     sums.trash_instances as number,
     sums.trash_bytes as number,
     sums.conflicts as number,
+    sums.compactable as number,
     change.hold ? 1 : 0,
     study.changedMs,
     change.unsettles ? 1 : 0,
     study.id,
   );
+  saveTotals(db, study.tenant, before, study.counts);
+}
+
+function saveTotals(db: DatabaseSync, tenant: number, before: Counts, after: Counts): void {
+  const columns = Object.keys(NONE) as (keyof Counts)[];
+  const changes = columns.map((column) => after[column] - before[column]);
+  const studies = Math.sign(after.instances) - Math.sign(before.instances);
+  if (studies === 0 && changes.every((one) => one === 0)) return;
+  statement(
+    db,
+    `INSERT INTO totals (tenant, studies, ${columns.join(', ')}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+     studies = studies + excluded.studies, ${columns.map((one) => `${one} = ${one} + excluded.${one}`).join(', ')}`,
+  ).run(tenant, studies, ...changes);
 }
 
 function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<string, SeriesState>): void {
@@ -115,9 +154,10 @@ function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<strin
     const state = held.get(row.series_instance_uid as string);
     variants.push(...(state ?? decodeVariants(row.variants as Uint8Array)).effective);
   }
-  const doc = study.instances > 0 ? studyDoc(variants) : EMPTY;
+  const doc = study.counts.instances > 0 ? studyDoc(variants) : EMPTY;
   saveKeys(db, study, doc);
   study.doc = doc;
+  study.counts.disagrees = disagrees(doc) || disagrees(doc.patient) ? 1 : 0;
   const patients = joinPatient(db, study, variants);
   statement(
     db,
@@ -127,7 +167,7 @@ function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<strin
     study.firstOrder,
     plainDate(textOf(doc.attributes['00080020'])) ?? '',
     textOf(doc.attributes['00080030']),
-    disagrees(doc) || disagrees(doc.patient) ? 1 : 0,
+    study.counts.disagrees,
     JSON.stringify(doc),
     study.patient,
     JSON.stringify(study.patientDigests),
@@ -202,7 +242,7 @@ function joinPatient(db: DatabaseSync, study: StudyRow, variants: readonly Varia
   const digests = [...parts.keys()].sort();
   const before = study.patient;
   let after = 0;
-  if (study.instances > 0) {
+  if (study.counts.instances > 0) {
     const identity = identityOf(study.doc.patient.attributes);
     const key = identity.patientId === '' ? `\u0000${study.studyInstanceUid}` : patientKey(identity);
     const row = statement(db, 'SELECT id FROM patients WHERE tenant = ? AND key = ?').get(study.tenant, key);
