@@ -120,11 +120,9 @@ export const boundaries: Rule[] = [
     offences: (files) =>
       files.flatMap(({ path, text }) => {
         const code = blank(text, { strings: true });
-        return [...code.matchAll(/\bprocess\s*(\.\s*|\[)env\b|\benv\b[^;\n]*\bfrom\s+'/g)]
-          .filter(
-            (match) =>
-              match[0].startsWith('process') || /node:process/.test(text.slice(match.index, match.index + 120)),
-          )
+        const pattern = /\bprocess\s*(?:\.\s*env\b|\[\s*['"`]env)|\benv\b[^;'"]*\bfrom\s*['"](?:node:)?process['"]/g;
+        return [...blank(text, { strings: false }).matchAll(pattern)]
+          .filter((match) => code[match.index] === text[match.index])
           .map((match) => ({
             path,
             line: lineAt(code, match.index),

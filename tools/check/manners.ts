@@ -17,11 +17,15 @@ function grep(file: SourceFile, pattern: RegExp, says: string): Offence[] {
   }));
 }
 
-/** A comment on the line, or on the one before it. */
+/** How far above the reason may stand: one comment for a few lines of tidying up. */
+const REASON_LINES = 4;
+
+/** A comment in the lines themselves, or a few above. */
 function hasReason(file: SourceFile, from: number, to: number): boolean {
-  const start = file.text.lastIndexOf('\n', file.text.lastIndexOf('\n', from) - 1) + 1;
-  const end = file.text.indexOf('\n', to);
-  return /\/\/|\/\*/.test(file.text.slice(start, end === -1 ? undefined : end));
+  const lines = file.text
+    .split('\n')
+    .slice(Math.max(0, lineAt(file.text, from) - 1 - REASON_LINES), lineAt(file.text, to));
+  return lines.some((line) => /\/\/|\/\*|^\s*\*/.test(line));
 }
 
 /** The offset after the bracket that closes the one at `open`. */

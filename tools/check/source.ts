@@ -49,9 +49,12 @@ const isText = (path: string) => /\.(ts|js|mjs|md|json|ya?ml|sh|proto|service)$/
 
 export function importsOf(file: SourceFile): Import[] {
   const text = blank(file.text, { strings: false });
+  const code = blank(file.text, { strings: true });
   const found: Import[] = [];
   const pattern = /\b(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])([^'"\n]+)\1|\bimport\s*\(?\s*(['"])([^'"\n]+)\3/g;
   for (const match of text.matchAll(pattern)) {
+    // The word stands in a string, not in the code.
+    if (code[match.index] !== text[match.index]) continue;
     const specifier = match[2] ?? match[4]!;
     found.push({ specifier, path: resolveSpecifier(file.path, specifier), line: lineAt(text, match.index) });
   }
