@@ -3,6 +3,9 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { CHECKS } from './checks.ts';
 
+/** Problems of one check that are printed: what comes after is mostly the same again. */
+const SHOWN = 60;
+
 const root = resolve(import.meta.dirname, '../..');
 const waiting = [...CHECKS];
 let failed = 0;
@@ -14,7 +17,8 @@ async function work() {
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     process.stdout.write(`  ${ok ? 'ok    ' : 'FAILED'}  ${check.name.padEnd(40)} ${looked}, ${seconds} s\n`);
     for (const warning of warnings ?? []) process.stdout.write(`          warning: ${warning}\n`);
-    for (const problem of problems) process.stdout.write(`${problem.replace(/^/gm, '          ')}\n`);
+    for (const problem of problems.slice(0, SHOWN)) process.stdout.write(`${problem.replace(/^/gm, '          ')}\n`);
+    if (problems.length > SHOWN) process.stdout.write(`          and ${problems.length - SHOWN} more\n`);
     if (!ok) failed++;
   }
 }
