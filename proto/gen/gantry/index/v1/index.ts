@@ -206,6 +206,22 @@ export interface SettledStudy {
   purged: EntryRow[];
 }
 
+export interface FatesRequest {
+  studyInstanceUid: string;
+  /** empty: all of the study */
+  entries: EntryId[];
+}
+
+export interface Fate {
+  id:
+    | EntryId
+    | undefined;
+  /** kept: its bytes are needed at `place` · dropped · purged: its own bytes may go · unknown: never folded */
+  state: string;
+  /** where its bytes are now */
+  place: Place | undefined;
+}
+
 /** Bulk `index.metadata`: response body is a JSON array of DICOM JSON instances (PS3.18 §10.4), BulkDataURIs under bulk_data_root. */
 export interface MetadataRequest {
   studyInstanceUid: string;
@@ -2370,6 +2386,152 @@ export const SettledStudy: MessageFns<SettledStudy> = {
   },
 };
 
+function createBaseFatesRequest(): FatesRequest {
+  return { studyInstanceUid: "", entries: [] };
+}
+
+export const FatesRequest: MessageFns<FatesRequest> = {
+  encode(message: FatesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.studyInstanceUid !== "") {
+      writer.uint32(10).string(message.studyInstanceUid);
+    }
+    for (const v of message.entries) {
+      EntryId.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FatesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFatesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.studyInstanceUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.entries.push(EntryId.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FatesRequest>): FatesRequest {
+    return FatesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FatesRequest>): FatesRequest {
+    const message = createBaseFatesRequest();
+    message.studyInstanceUid = object.studyInstanceUid ?? "";
+    message.entries = object.entries?.map((e) => EntryId.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFate(): Fate {
+  return { id: undefined, state: "", place: undefined };
+}
+
+export const Fate: MessageFns<Fate> = {
+  encode(message: Fate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== undefined) {
+      EntryId.encode(message.id, writer.uint32(10).fork()).join();
+    }
+    if (message.state !== "") {
+      writer.uint32(18).string(message.state);
+    }
+    if (message.place !== undefined) {
+      Place.encode(message.place, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Fate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.place = Place.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Fate>): Fate {
+    return Fate.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Fate>): Fate {
+    const message = createBaseFate();
+    message.id = (object.id !== undefined && object.id !== null) ? EntryId.fromPartial(object.id) : undefined;
+    message.state = object.state ?? "";
+    message.place = (object.place !== undefined && object.place !== null) ? Place.fromPartial(object.place) : undefined;
+    return message;
+  },
+};
+
 function createBaseMetadataRequest(): MetadataRequest {
   return { studyInstanceUid: "", seriesInstanceUid: "", sopInstanceUid: "", bulkDataRoot: "" };
 }
@@ -2683,6 +2845,16 @@ export const IndexService = {
     responseSerialize: (value: SettledStudy): Buffer => Buffer.from(SettledStudy.encode(value).finish()),
     responseDeserialize: (value: Buffer): SettledStudy => SettledStudy.decode(value),
   },
+  /** What became of entries (keeper, before bytes go; verify, both ways): a row for each asked for, or for every entry of the study. */
+  fates: {
+    path: "/gantry.index.v1.Index/Fates" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: FatesRequest): Buffer => Buffer.from(FatesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): FatesRequest => FatesRequest.decode(value),
+    responseSerialize: (value: Fate): Buffer => Buffer.from(Fate.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Fate => Fate.decode(value),
+  },
 } as const;
 
 export interface IndexServer extends UntypedServiceImplementation {
@@ -2700,6 +2872,8 @@ export interface IndexServer extends UntypedServiceImplementation {
   rebuild: handleServerStreamingCall<RebuildRequest, RebuildProgress>;
   /** Compaction's questions (keeper): studies settled and not yet packed, with every live entry. */
   settled: handleServerStreamingCall<SettledRequest, SettledStudy>;
+  /** What became of entries (keeper, before bytes go; verify, both ways): a row for each asked for, or for every entry of the study. */
+  fates: handleServerStreamingCall<FatesRequest, Fate>;
 }
 
 export interface IndexClient extends Client {
@@ -2764,6 +2938,9 @@ export interface IndexClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<SettledStudy>;
+  /** What became of entries (keeper, before bytes go; verify, both ways): a row for each asked for, or for every entry of the study. */
+  fates(request: FatesRequest, options?: Partial<CallOptions>): ClientReadableStream<Fate>;
+  fates(request: FatesRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<Fate>;
 }
 
 export const IndexClient = makeGenericClientConstructor(IndexService, "gantry.index.v1.Index") as unknown as {
