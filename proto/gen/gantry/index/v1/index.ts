@@ -179,6 +179,8 @@ export interface EntryRow {
   sopInstanceUid: string;
   version: Buffer;
   digest: Buffer;
+  transferSyntaxUid: string;
+  dataSetOffset: number;
 }
 
 export interface RebuildRequest {
@@ -1968,6 +1970,8 @@ function createBaseEntryRow(): EntryRow {
     sopInstanceUid: "",
     version: Buffer.alloc(0),
     digest: Buffer.alloc(0),
+    transferSyntaxUid: "",
+    dataSetOffset: 0,
   };
 }
 
@@ -1993,6 +1997,12 @@ export const EntryRow: MessageFns<EntryRow> = {
     }
     if (message.digest.length !== 0) {
       writer.uint32(58).bytes(message.digest);
+    }
+    if (message.transferSyntaxUid !== "") {
+      writer.uint32(66).string(message.transferSyntaxUid);
+    }
+    if (message.dataSetOffset !== 0) {
+      writer.uint32(72).uint32(message.dataSetOffset);
     }
     return writer;
   },
@@ -2066,6 +2076,22 @@ export const EntryRow: MessageFns<EntryRow> = {
             message.digest = Buffer.from(reader.bytes());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.transferSyntaxUid = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.dataSetOffset = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2090,6 +2116,8 @@ export const EntryRow: MessageFns<EntryRow> = {
     message.sopInstanceUid = object.sopInstanceUid ?? "";
     message.version = object.version ?? Buffer.alloc(0);
     message.digest = object.digest ?? Buffer.alloc(0);
+    message.transferSyntaxUid = object.transferSyntaxUid ?? "";
+    message.dataSetOffset = object.dataSetOffset ?? 0;
     return message;
   },
 };
