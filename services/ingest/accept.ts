@@ -13,7 +13,7 @@ import { Gathered } from './gathered.ts';
 import { type Archive, commitLarge, keepSmall, putLarge } from './keep.ts';
 import type { Permit, Permits } from './permits.ts';
 import { Pull } from './pull.ts';
-import { identifiersOf, refusalOf } from './validate.ts';
+import { type Identifiers, identifiersOf, refusalOf } from './validate.ts';
 
 /** What is counted and logged of each instance. */
 export interface Observer {
@@ -119,9 +119,15 @@ export class Accept {
   }
 
   #refuse(call: Call, source: Source | undefined, reading: Reading | undefined, error: unknown): StoreResponse {
+    return this.refuse(call, source, answerOf(reading), error);
+  }
+
+  /** Counted, logged and answered: here, and nowhere else. */
+  refuse(call: Call, source: Source | undefined, named: Partial<Identifiers>, error: unknown): StoreResponse {
     const cause = toGantryError(error);
     const response: StoreResponse = {
-      ...answerOf(reading),
+      ...answerOf(undefined),
+      ...named,
       status: ERRORS[cause.code].dimse,
       error: cause.code,
       errorComment: commentOf(cause),

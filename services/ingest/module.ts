@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Call } from '#platform/call.ts';
 import { ERRORS, type GantryError } from '#platform/errors.ts';
 import type { Context, Module, Running, Settings } from '#platform/module.ts';
@@ -7,6 +8,7 @@ import type { Source } from '#proto/storage/v1/log.ts';
 import { Accept, type Observer } from './accept.ts';
 import { Permits } from './permits.ts';
 import { settings } from './settings.ts';
+import { Spool } from './spool.ts';
 import { Stow } from './stow.ts';
 
 export const module: Module = {
@@ -55,22 +57,25 @@ export const module: Module = {
       headBytes: settings.number('ingest.headBytes'),
     });
     const accept = new Accept(archive, permits, limits, observer);
-    const bulkMemory = { used: 0 };
-    const stow = new Stow(
-      accept,
-      () => ({
-        parallel: settings.number('ingest.stowParallel'),
-        partsMax: settings.number('ingest.stowParts'),
-        metadataBytesMax: settings.number('ingest.stowMetadataBytes'),
-        bulkBytesMax: settings.number('ingest.stowBulkBytes'),
-      }),
-      bulkMemory,
-    );
+    const spool = new Spool(join(context.dataDir, 'derived', 'stow'), () => ({
+      memoryBytes: settings.number('ingest.stowBulkBytes'),
+      diskBytes: settings.number('ingest.stowSpoolBytes'),
+    }));
+    await spool.start();
     context.metrics.gauge(
-      'gantry_ingest_stow_bulk_bytes',
-      'Memory for parts of STOW requests that wait to be joined',
-      () => bulkMemory.used,
+      'gantry_ingest_stow_spool_bytes',
+      'Bulk data parts of STOW requests that wait to be joined',
+      () => [
+        { value: spool.memoryBytes, labels: { where: 'memory' } },
+        { value: spool.diskBytes, labels: { where: 'disk' } },
+      ],
     );
+    const stowLimits = () => ({
+      parallel: settings.number('ingest.stowParallel'),
+      partsMax: settings.number('ingest.stowParts'),
+      metadataBytesMax: settings.number('ingest.stowMetadataBytes'),
+    });
+    const stow = new Stow(accept, stowLimits, spool);
 
     context.serveBulk(BULK.store, async (call, request, body) => ({
       response: await accept.store(call, request, body),
@@ -83,7 +88,7 @@ export const module: Module = {
       status: async () => ({ permitsTotal: permits.total, permitsInUse: permits.inUse, ...counts }),
     });
     // What is in flight belongs to the doors: they drain, and without them nothing arrives here.
-    return { stop: async () => {} };
+    return { stop: () => spool.stop() };
   },
 };
 

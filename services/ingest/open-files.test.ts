@@ -21,7 +21,12 @@ const SOURCE = { door: 'TEST', callingAeTitle: 'TEST', calledAeTitle: '', addres
 
 const hex = (n: number, digits = 4) => n.toString(16).toUpperCase().padStart(digits, '0');
 const outcome = ({ status, error, errorComment, offendingElements, notDicom }: StoreResponse) =>
-  [hex(status), notDicom ? `${error} (no DICOM)` : error, errorComment, offendingElements.map((tag) => hex(tag, 8)).join(' ')].join('\t');
+  [
+    hex(status),
+    notDicom ? `${error} (no DICOM)` : error,
+    errorComment,
+    offendingElements.map((tag) => hex(tag, 8)).join(' '),
+  ].join('\t');
 
 async function through(directory: string): Promise<string[]> {
   const storage = new FakeStorage();
@@ -38,7 +43,11 @@ async function through(directory: string): Promise<string[]> {
       const size = [64 * 1024, 16_384, 100_000, 777][n % 4]!;
 
       const asFile = (
-        await context.bulk(BULK.storePart10)(context.call(), { source: SOURCE, studyInstanceUid: '' }, chunked(file, size))
+        await context.bulk(BULK.storePart10)(
+          context.call(),
+          { source: SOURCE, studyInstanceUid: '' },
+          chunked(file, size),
+        )
       ).response;
       if (asFile.error !== '') lines.push([path, 'Part 10', outcome(asFile)].join('\t'));
       else {
@@ -46,7 +55,10 @@ async function through(directory: string): Promise<string[]> {
         const prefix = readPart10Prefix(file, true);
         assert.ok(prefix.needMoreBytes === undefined);
         if (prefix.complete) assert.ok(kept.file.equals(file), `${path}: the file is kept as it came`);
-        assert.ok(kept.file.subarray(kept.instance.dataSetOffset).equals(file.subarray(prefix.dataSetOffset)), `${path}: data set`);
+        assert.ok(
+          kept.file.subarray(kept.instance.dataSetOffset).equals(file.subarray(prefix.dataSetOffset)),
+          `${path}: data set`,
+        );
       }
 
       const prefix = prefixOf(file);
@@ -61,7 +73,10 @@ async function through(directory: string): Promise<string[]> {
       if (asDataSet.error !== '') lines.push([path, 'C-STORE', outcome(asDataSet)].join('\t'));
       else {
         const kept = storage.kept.pop()!;
-        assert.ok(kept.file.subarray(kept.instance.dataSetOffset).equals(data), `${path}: the data set is kept as it came`);
+        assert.ok(
+          kept.file.subarray(kept.instance.dataSetOffset).equals(data),
+          `${path}: the data set is kept as it came`,
+        );
       }
       assert.deepEqual(storage.kept, []);
       storage.objects.clear();

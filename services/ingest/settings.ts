@@ -77,11 +77,19 @@ export const settings: SettingsTable = {
   },
   'ingest.stowBulkBytes': {
     type: 'bytes',
-    default: 512 * MIB,
+    default: 128 * MIB,
+    min: 0,
+    limit: true,
+    reload: true,
+    doc: 'Memory for small bulk data parts (to 1 MiB) that wait for the rest of their instance, over all STOW requests; beyond, they wait in files.',
+  },
+  'ingest.stowSpoolBytes': {
+    type: 'bytes',
+    default: 8 * 1024 * MIB,
     min: MIB,
     limit: true,
     reload: true,
-    doc: 'Memory for metadata and bulk data parts that wait to be joined, over all STOW requests. Instances sent as application/dicom are streamed and have no such limit.',
+    doc: 'Disk (derived/stow) for the other bulk data parts; one more is refused (A700, 503). Instances sent as application/dicom are streamed and need none.',
   },
 };
 

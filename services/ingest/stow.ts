@@ -7,6 +7,7 @@ import { type MediaType, parseMediaType } from './media-type.ts';
 import { MultipartReader, type Part } from './multipart.ts';
 import { Pull } from './pull.ts';
 import { PART_HEADER_BYTES_MAX } from './settings.ts';
+import type { Spool } from './spool.ts';
 import { StowAnswer } from './stow-answer.ts';
 import { StowMetadata } from './stow-metadata.ts';
 
@@ -43,12 +44,12 @@ export class InFlight {
 export class Stow {
   readonly #accept: Accept;
   readonly #limits: () => StowLimits;
-  readonly #bulkBudget: unknown;
+  readonly #spool: Spool;
 
-  constructor(accept: Accept, limits: () => StowLimits, bulkBudget: unknown) {
+  constructor(accept: Accept, limits: () => StowLimits, spool: Spool) {
     this.#accept = accept;
     this.#limits = limits;
-    this.#bulkBudget = bulkBudget;
+    this.#spool = spool;
   }
 
   async stow(call: Call, request: StowRequest, body: Bytes): Promise<{ response: StowResponse; body?: Bytes }> {
@@ -82,29 +83,32 @@ export class Stow {
       case '': // RFC 2387 wants `type`; without it the parts say what they are
         if (alone) return await this.#instance(call, request, pull, answer, inFlight);
         return await this.#instances(call, request, this.#reader(media!, pull), answer, inFlight);
-      case 'application/dicom+json': {
-        const limits = this.#limits();
-        const metadata = new StowMetadata(
-          this.#accept,
+      case 'application/dicom+json':
+      case 'application/dicom+xml': {
+        const { metadataBytesMax, partsMax: instancesMax } = this.#limits();
+        const [accept, spool] = [this.#accept, this.#spool];
+        const metadata = new StowMetadata({
+          accept,
           call,
           request,
           answer,
           inFlight,
-          limits.metadataBytesMax,
-          this.#bulkBudget,
-        );
+          spool,
+          metadataBytesMax,
+          instancesMax,
+        });
         try {
-          if (alone) await metadata.read(pull);
-          else await this.#metadataAndBulk(metadata, this.#reader(media!, pull), answer);
+          if (alone) await metadata.read(pull, METADATA[of]);
+          else await this.#metadataAndBulk(metadata, this.#reader(media!, pull), answer, of);
           return await metadata.finish();
         } finally {
-          metadata.release();
+          await metadata.release();
         }
       }
       default:
         throw new GantryError(
           'unsupported-media-type',
-          'Content-Type must be multipart/related with type="application/dicom" or "application/dicom+json", or one of these two alone',
+          'Content-Type must be multipart/related of type application/dicom, application/dicom+json or application/dicom+xml',
         );
     }
   }
@@ -138,23 +142,36 @@ export class Stow {
     });
   }
 
-  /** PS3.18 §8.6.1.2: the metadata first, then the bulk data that its URIs name. */
-  async #metadataAndBulk(metadata: StowMetadata, reader: MultipartReader, answer: StowAnswer): Promise<void> {
-    let first = true;
+  /** PS3.18 §8.6.1.2: the metadata first (of all instances in JSON, a part an instance in XML), then the bulk data that its URIs name. */
+  async #metadataAndBulk(
+    metadata: StowMetadata,
+    reader: MultipartReader,
+    answer: StowAnswer,
+    of: keyof typeof METADATA,
+  ): Promise<void> {
     await eachPart(reader, answer, async (part) => {
-      if (first) {
-        first = false;
-        const type = parseMediaType(part.headers.get('content-type') ?? 'application/dicom+json')?.type;
-        if (type !== 'application/dicom+json' && type !== 'application/json')
-          throw new GantryError(
-            'unsupported-media-type',
-            'the first part must be the metadata, application/dicom+json',
-          );
-        await metadata.read(part.body);
-      } else await metadata.bulk(part);
+      const type = part.headers.get('content-type');
+      const media = type === undefined && part.index === 0 ? of : parseMediaType(type ?? '')?.type;
+      if (media !== undefined && Object.hasOwn(METADATA, media)) {
+        try {
+          await metadata.read(part.body, METADATA[media as keyof typeof METADATA]);
+        } catch (error) {
+          // With others before it, it is one failure among their outcomes.
+          if (answer.parts === 0 || toGantryError(error).code !== 'invalid-argument') throw error;
+          answer.fail('unparsable');
+        }
+      } else if (part.index === 0)
+        throw new GantryError('unsupported-media-type', `the first part must be the metadata, ${of}`);
+      else await metadata.bulk(part);
     });
   }
 }
+
+const METADATA = {
+  'application/dicom+json': 'json',
+  'application/dicom+xml': 'xml',
+  'application/json': 'json',
+} as const;
 
 /**
  * A body that breaks off, or is no multipart from some point on, keeps the outcomes of what came before; what was being read then has
