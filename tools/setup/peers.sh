@@ -65,7 +65,7 @@ apt_install() {
 
 if ((${#missing[@]})); then
   packages=()
-  echo "For the $what this installs Debian packages:"
+  echo "The $what needs Debian packages that are not here yet:"
   for row in "${missing[@]}"; do
     IFS='|' read -r program package why <<<"$row"
     printf '  %-16s %s\n' "$package" "$why"

@@ -19,4 +19,5 @@ export GANTRY_PYTHON=${GANTRY_PYTHON:-$cache/python-$(sha256sum <tools/setup/req
 # DCMTK sets no TCP_NODELAY by itself: without it each message waits 40 ms for an acknowledgement.
 export TCP_NODELAY=1
 echo "Running ${#files[@]} test files"
-exec node --test --test-concurrency="$(nproc)" "${files[@]}"
+# A file that hangs fails after 20 minutes, so that the run still ends with a summary.
+exec node --test --test-concurrency="$(nproc)" --test-timeout=1200000 "${files[@]}"
