@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { sequenceOfToc } from './names.ts';
-import { BLOCK, paddedLength, parseTarHeader } from './tar.ts';
+import { BLOCK, paddedLength, parseTarHeader, TRAILER } from './tar.ts';
 import { decodeTocFrame, frameLengthFromFoot, TABLE_BYTES_MAX, type TocFrame } from './toc.ts';
 
 /** Bytes that can be read at an offset; fewer are given only at the end. */
@@ -67,11 +67,11 @@ export async function scanFromEnd(
   source: ByteSource,
   first: number,
   last: number | undefined,
-): Promise<CommitAt[] | undefined> {
+): Promise<{ commits: CommitAt[]; trailer: boolean } | undefined> {
   let end = source.bytes;
-  if (end % BLOCK !== 0) return undefined;
+  if (end < 2 * BLOCK || end % BLOCK !== 0) return undefined;
   let foot = await source.read(end - BLOCK, BLOCK);
-  for (let zeros = 0; zeros < 2 && foot.length === BLOCK && isZero(foot); zeros++) {
+  for (let zeros = 0; zeros < 2 && end > BLOCK && foot.length === BLOCK && isZero(foot); zeros++) {
     end -= BLOCK;
     foot = await source.read(end - BLOCK, BLOCK);
   }
@@ -105,7 +105,8 @@ export async function scanFromEnd(
     tocOffset = Number(previous);
   }
   commits.reverse();
-  return commits[0]!.sequence === first && commits[0]!.offset === 0 ? commits : undefined;
+  const trailer = source.bytes - commits.at(-1)!.end === TRAILER.length;
+  return commits[0]!.sequence === first && commits[0]!.offset === 0 ? { commits, trailer } : undefined;
 }
 
 /** An object that may still be open, or is not as it should be: header by header from its start. */

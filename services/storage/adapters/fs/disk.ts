@@ -11,8 +11,9 @@ export type FlushReason =
   | 'directory-name' // the parents of a directory that we made, before anything in it counts
   | 'object' // a large instance or a pack
   | 'object-name'
-  | 'recovered' // a dead lane's last commit and its closing, before any of it is shown
+  | 'recovered' // a dead lane's last commit, before it is shown
   | 'recovered-name'
+  | 'closed' // a dead lane's closing entry, before it is shown
   | 'thinned' // before the segment that it replaces goes
   | 'thinned-name'
   | 'format';

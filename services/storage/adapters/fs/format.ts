@@ -10,23 +10,23 @@ const NAME = 'format.json';
 export async function checkFormat(disk: Disk, root: string): Promise<void> {
   const path = join(root, NAME);
   const stat = await disk.stat(path);
-  if (!stat) return writeFormat(disk, root, path);
+  if (!stat) return writeFormat(disk, path);
+  const bytes = Buffer.alloc(Math.min(stat.bytes, 4096));
   const file = await disk.open(path, 'read');
+  try {
+    await file.read(bytes, 0);
+  } finally {
+    await file.close();
+  }
   let format: unknown;
   try {
-    const bytes = Buffer.alloc(Math.min(stat.bytes, 4096));
-    await file.read(bytes, 0);
     format = (JSON.parse(bytes.toString('utf8')) as { format?: unknown }).format;
   } catch (error) {
     throw new GantryError(
       'failed-precondition',
       `${path} cannot be read: restore it from a backup of this archive, or write {"format":${ARCHIVE_FORMAT}} into it`,
-      {
-        cause: error,
-      },
+      { cause: error },
     );
-  } finally {
-    await file.close();
   }
   if (format !== ARCHIVE_FORMAT)
     throw new GantryError(
@@ -36,7 +36,7 @@ export async function checkFormat(disk: Disk, root: string): Promise<void> {
 }
 
 /** Renamed into place with its contents on stable storage: it is never seen empty. That it may be missing after a power cut is no harm. */
-async function writeFormat(disk: Disk, root: string, path: string): Promise<void> {
+async function writeFormat(disk: Disk, path: string): Promise<void> {
   const part = `${path}.part`;
   await disk.unlink(part).catch(() => {}); // from a start that was cut short
   const file = await disk.open(part, 'create');

@@ -48,6 +48,7 @@ export class FsLogStore implements LogStore {
   readonly #alarms: Alarms;
   readonly #tables: TableCache;
   readonly #loaded = new Set<Segment>();
+  readonly #thinning = new Set<string>();
 
   private constructor(options: FsLogOptions) {
     this.#options = options;
@@ -149,14 +150,20 @@ export class FsLogStore implements LogStore {
       throw new GantryError('failed-precondition', `${object} is not a sealed segment`);
     const tocs = await this.#tocs(lane, segment);
     if (tocs.includes(-1)) throw new GantryError('failed-precondition', `${object} is damaged: it stays as it is`);
-    const { disk, root, handles } = this.#options;
-    const thinned = await thinSegment(disk, root, lane, segment, tocs);
-    lane.segments = lane.segments.map((each) => (each === segment ? thinned : each));
-    this.#loaded.delete(segment);
-    this.#keepLoaded(thinned);
-    handles.forget(object);
-    await disk.unlink(join(root, object));
-    return { object: thinned.object, bytesFreed: segment.bytes - thinned.bytes };
+    if (this.#thinning.has(object)) throw new GantryError('conflict', `${object} is being thinned`);
+    this.#thinning.add(object);
+    try {
+      const { disk, root, handles } = this.#options;
+      const thinned = await thinSegment(disk, root, lane, segment, tocs);
+      lane.segments = lane.segments.map((each) => (each === segment ? thinned : each));
+      this.#loaded.delete(segment);
+      this.#keepLoaded(thinned);
+      handles.forget(object);
+      await disk.unlink(join(root, object));
+      return { object: thinned.object, bytesFreed: segment.bytes - thinned.bytes };
+    } finally {
+      this.#thinning.delete(object);
+    }
   }
 
   alarms(): readonly Alarm[] {
@@ -253,7 +260,7 @@ export class FsLogStore implements LogStore {
     if (segment.tocs) return segment.tocs;
     const source = this.#options.handles.source(segment.object, segment.bytes);
     const quick = await scanFromEnd(source, segment.first, segment.last);
-    if (quick) segment.tocs = tocsOf(segment.first, quick);
+    if (quick) segment.tocs = tocsOf(segment.first, quick.commits);
     else {
       const scan = await scanFromStart(source, segment.first, (frame) => namesLane(frame, lane.tenant, lane.lane));
       const { tenant } = lane;

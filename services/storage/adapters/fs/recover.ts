@@ -40,9 +40,10 @@ export async function recoverLane(parts: RecoveryParts, tenant: string, lane: st
   try {
     const source = sourceOf(file, last.bytes);
     const quick = await scanFromEnd(source, last.first, undefined);
-    const quickLast = quick && (await tableAt(source, quick.at(-1)!, tenant, lane));
+    const quickLast = quick?.trailer ? await tableAt(source, quick.commits.at(-1)!, tenant, lane) : undefined;
+    // The trailer was written after the closing entry was flushed: it says that there is nothing left to do.
     if (quick && typeof quickLast === 'object' && isClosing(quickLast)) {
-      adopt(recovered, last, quick, quickLast, parts.clock);
+      adopt(recovered, last, quick.commits, quickLast, parts.clock);
       recovered.closed = true;
       return recovered;
     }
@@ -68,15 +69,16 @@ export async function recoverLane(parts: RecoveryParts, tenant: string, lane: st
     const table = commits.length > 0 ? await tableAt(source, commits.at(-1)!, tenant, lane) : undefined;
     adopt(recovered, last, commits, typeof table === 'object' ? table : undefined, parts.clock);
     if (table === 'unknown-entry' || table === 'newer-format') return recovered; // readLog raises the alarm; never write behind it
+    if (commits.length === 0) await observeBefore(parts, recovered);
     try {
-      const closing = typeof table === 'object' && isClosing(table);
+      if (commits.length > 0) await makeDurable(parts, recovered, last, commits.at(-1)!);
       await moveTornAside(parts, source, tenant, lane, last.object, end);
       if (recovered.head === 0) {
         await disk.unlink(join(root, last.object));
         await disk.rmdir(join(root, prefix)).catch(() => {}); // something else is in it: leave it
         return undefined;
       }
-      await closeLane(parts, recovered, last, end, commits.at(-1), closing);
+      await closeLane(parts, recovered, last, end, commits.at(-1), typeof table === 'object' && isClosing(table));
     } catch (error) {
       // Readable as it is, and the next start tries again. A full disk may not stop queries; a broken one is an alarm.
       if (!isFull(error))
@@ -147,8 +149,32 @@ async function onlyZeros(source: ByteSource, from: number): Promise<boolean> {
   return true;
 }
 
+/**
+ * The killed process may have written its last commit and not flushed it, or have failed to: then its pages can be clean in the cache
+ * and not on the disk. Written once more, this flush covers them: what is shown from now on stays.
+ */
+async function makeDurable(
+  { disk, root, directories }: RecoveryParts,
+  lane: Lane,
+  segment: Segment,
+  commit: CommitAt,
+): Promise<void> {
+  const directory = join(root, lanePrefix(lane.tenant, lane.lane));
+  const file = await disk.open(join(root, segment.object), 'change');
+  try {
+    const bytes = Buffer.allocUnsafe(commit.end - commit.offset);
+    if ((await file.read(bytes, commit.offset)) === bytes.length) await file.write([bytes], commit.offset);
+    await file.flush('recovered');
+  } finally {
+    await file.close();
+  }
+  await directories.ensure(directory);
+  await disk.flushDirectory(directory, 'recovered-name');
+}
+
+/** Cuts the lane to its last valid commit and takes its next number with a `closed` entry. */
 async function closeLane(
-  { disk, root, directories, clock }: RecoveryParts,
+  { disk, root, clock }: RecoveryParts,
   lane: Lane,
   segment: Segment,
   end: number,
@@ -156,17 +182,11 @@ async function closeLane(
   alreadyClosed: boolean,
 ): Promise<void> {
   const file = await disk.open(join(root, segment.object), 'change');
+  let sealedAt = end;
   try {
     await file.truncate(end);
-    // The killed process may have written its last commit and not flushed it, or have failed to: then its pages can be clean in the
-    // cache and not on the disk. Written once more, this flush covers them.
-    if (lastCommit) {
-      const bytes = Buffer.allocUnsafe(lastCommit.end - lastCommit.offset);
-      if ((await file.read(bytes, lastCommit.offset)) === bytes.length) await file.write([bytes], lastCommit.offset);
-    }
-    let closing: ReturnType<typeof layOutCommit> | undefined;
     if (!alreadyClosed) {
-      closing = layOutCommit(
+      const closing = layOutCommit(
         {
           tenant: lane.tenant,
           lane: lane.lane,
@@ -178,21 +198,42 @@ async function closeLane(
         [{ kind: { $case: 'closed', value: { reason: 'recovered', by: 'recovery' } } }],
         () => clock.next(),
       );
-      await file.write(closing.buffers, end);
-    }
-    await file.write([TRAILER], end + (closing?.bytes ?? 0));
-    await file.flush('recovered');
-    await directories.ensure(join(root, lanePrefix(lane.tenant, lane.lane)));
-    await disk.flushDirectory(join(root, lanePrefix(lane.tenant, lane.lane)), 'recovered-name');
-    if (closing) {
+      try {
+        await file.write(closing.buffers, end);
+        await file.flush('closed');
+      } catch (error) {
+        await file.truncate(end).catch(() => {}); // as when a commit fails: the next start finds what could not be cut
+        throw error;
+      }
+      sealedAt += closing.bytes;
+      segment.bytes = sealedAt;
       lane.head++;
       segment.last = lane.head;
       segment.tocs!.push(closing.tocOffset);
     }
-    segment.bytes = end + (closing?.bytes ?? 0) + TRAILER.length;
+    await file.write([TRAILER], sealedAt);
+    segment.bytes = sealedAt + TRAILER.length;
     lane.closed = true;
   } finally {
     await file.close();
+  }
+}
+
+/** A last segment without a valid commit says nothing of the time: the segment before it does. */
+async function observeBefore({ disk, root, clock }: RecoveryParts, lane: Lane): Promise<void> {
+  const segment = lane.segments.at(-2);
+  if (!segment) return;
+  const file = await disk.open(join(root, segment.object), 'read');
+  try {
+    const source = sourceOf(file, segment.bytes);
+    const commits =
+      (await scanFromEnd(source, segment.first, segment.last))?.commits ??
+      (await scanFromStart(source, segment.first)).commits;
+    const table = commits.length > 0 ? await tableAt(source, commits.at(-1)!, lane.tenant, lane.lane) : undefined;
+    const stamp = typeof table === 'object' ? table.entries.at(-1)?.stamp : undefined;
+    if (stamp) clock.observe(stamp);
+  } finally {
+    await file.close().catch(() => {}); // only read
   }
 }
 
