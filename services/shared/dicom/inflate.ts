@@ -283,8 +283,19 @@ export class Inflater {
     if (distance > this.#window) throw new DicomError('deflate', 'a distance beyond what was inflated');
     if (this.#outAt + length > OUT) this.#slide(emit);
     const out = this.#out;
-    let to = this.#outAt;
-    for (let from = to - distance, n = length; n > 0; n--) out[to++] = out[from++]!;
+    const to = this.#outAt;
+    if (length <= 16) for (let n = 0; n < length; n++) out[to + n] = out[to + n - distance]!;
+    else if (distance === 1) out.fill(out[to - 1]!, to, to + length);
+    else {
+      // What overlaps repeats: each copy doubles what can be copied next.
+      for (
+        let done = 0, span = distance;
+        done < length;
+        done += Math.min(span, length - done), span = distance + done
+      ) {
+        out.copyWithin(to + done, to - distance, to - distance + Math.min(span, length - done));
+      }
+    }
     this.#advance(length, emit);
     return length;
   }

@@ -26,7 +26,7 @@ export const SKIM_LIMITS: SkimLimits = {
   sequenceDepthMax: 64, // SR trees reach about 20
   fragmentsMax: 2 ** 20, // 10^5 frames in ten pieces each
   offsetTableBytesMax: 4 * 2 ** 20, // 2^20 frames
-  inflatedBytesMax: 8 * 2 ** 30, // deflated data sets of a slide; memory does not depend on it
+  inflatedBytesMax: 2 * 2 ** 30, // the largest native pixel data is 4 GiB, deflated ones are segmentations; memory does not depend on it
   binaryKeptBytesMax: 1024, // longer OB OW OD OF OL OV UN values are bulk
   otherKeptBytesMax: 64 * 2 ** 10, // longer texts and numbers are bulk, too
 };
@@ -118,8 +118,8 @@ export class Skimmer {
       // An exact copy: the growing buffer may be twice as large, and a Head may live long.
       skeleton: Buffer.from(this.#skeleton.subarray(0, this.#kept)),
       cuts: this.#cuts,
-      pixel: this.#pixel,
-      trailing: this.#trailing,
+      ...(this.#pixel && { pixel: this.#pixel }),
+      ...(this.#trailing && { trailing: this.#trailing }),
     };
   }
 
@@ -343,7 +343,7 @@ export class Skimmer {
     if (this.#fragmentsPlace) {
       const place = this.#fragmentsPlace;
       place.length = cut.length;
-      if (place.frameStarts?.length === place.fragments.length) place.frameStarts = undefined; // one each: nothing to add
+      if (place.frameStarts?.length === place.fragments.length) delete place.frameStarts; // one each: nothing to add
       this.#pixel = place;
     }
     this.#fragmentsPlace = this.#fragmentsCut = undefined;
