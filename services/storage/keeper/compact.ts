@@ -101,7 +101,7 @@ async function moveInto(
       if (!(error instanceof DamagedMember)) throw error;
       // The damaged one stays where it is, for a person; the others are packed without it.
       context.log.error({ err: error, studyInstanceUid: study }, 'damage found while packing');
-      const bad = members.findIndex(({ instance }) => instance.sopInstanceUid === error.sopInstanceUid);
+      const bad = members.findIndex(({ place }) => place === error.place);
       members = members.filter((_, i) => i !== bad);
       kept = kept.filter((_, i) => i !== bad);
       continue;

@@ -56,12 +56,12 @@ export async function* packBytes(
 
 /** The bytes of one member are not what its entry says. */
 export class DamagedMember extends GantryError {
-  readonly sopInstanceUid: string;
+  readonly place: Place;
   constructor(sopInstanceUid: string, place: Place) {
     super(
       'damaged',
       `the bytes of instance ${sopInstanceUid} at ${place.object}+${place.offset} do not match their digest`,
     );
-    this.sopInstanceUid = sopInstanceUid;
+    this.place = place;
   }
 }

@@ -1,0 +1,203 @@
+import { ulid } from 'ulid';
+import { listen } from '#dimse/acceptor.ts';
+import { STATUS } from '#dimse/status.ts';
+import type { Acceptor, Association } from '#dimse/types.ts';
+import { GantryError } from '#platform/errors.ts';
+import type { Context, Module, Running } from '#platform/module.ts';
+import { listenHosts } from '#platform/net.ts';
+import { AuthService } from '#proto/auth/v1/auth.ts';
+import { createReader } from '../read.ts';
+import { createReadYourWrites } from '../read-your-writes.ts';
+import { createCommitments } from './commitment.ts';
+import { serveControl } from './control.ts';
+import { echo } from './echo.ts';
+import { find } from './find.ts';
+import { get } from './get.ts';
+import { move } from './move.ts';
+import { decide, peerOf } from './policy.ts';
+import { createRetrieves } from './retrieves.ts';
+import { serviceFor } from './services.ts';
+import { audit, type Door, type Handler, type Session } from './session.ts';
+import { checkDimseSettings, dimseSettings, limitsFrom } from './settings.ts';
+import { store } from './store.ts';
+
+/** The DIMSE door: associations, and the services of services.ts. */
+export const dimseModule: Module = {
+  name: 'gateway/dimse',
+  settings: dimseSettings,
+  check: checkDimseSettings,
+  async start(context: Context): Promise<Running> {
+    const { settings, log, metrics } = context;
+    const hosts = listenHosts(settings.string('dimse.host'));
+    let port = settings.number('dimse.port');
+    const acceptors: Acceptor[] = [];
+    const open = (): Association[] => acceptors.flatMap((acceptor) => [...acceptor.associations]);
+    const sessions = new Map<Association, Session>();
+    const door: Door = {
+      context,
+      reader: createReader(context),
+      written: createReadYourWrites(context),
+      retrieves: createRetrieves(() => settings.number('dimse.retrievesMax')),
+      port: () => port,
+      ownHost: hosts[0] === '0.0.0.0' || hosts[0] === undefined ? '127.0.0.1' : hosts[0] === '::' ? '::1' : hosts[0],
+    };
+    const commitments = createCommitments(door);
+    const handlers: Record<string, Handler> = {
+      'dimse.c-echo': echo,
+      'dimse.c-store': store,
+      'dimse.c-find': find,
+      'dimse.c-move': move,
+      'dimse.c-get': get,
+      'dimse.n-action.storage-commitment': commitments.handle,
+    };
+    const auth = context.client(AuthService);
+    const associations = metrics.counter('gantry_dimse_associations_total', 'Associations by how they ended');
+    const operations = metrics.counter('gantry_dimse_operations_total', 'DIMSE operations by service');
+    metrics.gauge('gantry_dimse_associations', 'Open associations', () => open().length);
+    metrics.gauge('gantry_dimse_retrieves', 'C-MOVE and C-GET at work', () => door.retrieves.running());
+
+    async function serve(association: Association): Promise<void> {
+      const { callingAeTitle, calledAeTitle, peer } = association;
+      const requestId = ulid();
+      const nobody = { id: callingAeTitle, kind: 'ae', roles: [], tenant: 'main' };
+      const first = { tenant: 'main', principal: nobody, requestId, signal: association.signal };
+      const { principal } = await auth.authenticate(first, {
+        evidence: { $case: 'ae', value: { callingAeTitle, calledAeTitle } },
+        address: peer.address,
+      });
+      if (principal === undefined) throw new GantryError('unauthenticated', 'who calls could not be told');
+      const session: Session = {
+        door,
+        association,
+        call: { tenant: principal.tenant, principal, requestId, signal: association.signal },
+        peer: peerOf(settings, callingAeTitle),
+        since: new Date().toISOString(),
+        stored: { instances: 0, bytes: 0, refused: 0, studies: new Set() },
+      };
+      sessions.set(association, session);
+      log.info(
+        { associationId: requestId, callingAeTitle, calledAeTitle, address: peer.address },
+        'association opened',
+      );
+      try {
+        for await (const incoming of association.messages()) {
+          const row = serviceFor(incoming.abstractSyntax, incoming.command.commandField);
+          const handler = row === undefined ? undefined : handlers[row.useCase];
+          if (row === undefined || handler === undefined) {
+            await association.respond(incoming, { status: STATUS.UNRECOGNIZED_OPERATION });
+            continue;
+          }
+          operations.add(1, { service: row.useCase });
+          const { allowed } = await auth.authorize(session.call, { principal, action: row.useCase, resource: '' });
+          if (!allowed) {
+            await incoming.data?.discard();
+            await association.respond(incoming, {
+              status: STATUS.NOT_AUTHORIZED,
+              errorComment: 'not allowed for this AE title',
+            });
+            continue;
+          }
+          await handler(session, incoming);
+        }
+      } finally {
+        sessions.delete(association);
+        const reason = await association.closed;
+        ended(session, reason.kind);
+      }
+    }
+
+    function ended(session: Session, how: string): void {
+      const { association, call, stored } = session;
+      associations.add(1, { ended: how });
+      log.info(
+        {
+          associationId: call.requestId,
+          callingAeTitle: association.callingAeTitle,
+          address: association.peer.address,
+          ended: how,
+          instances: stored.instances,
+          bytes: stored.bytes,
+          refused: stored.refused,
+          received: association.counters.bytesReceived,
+          sent: association.counters.bytesSent,
+        },
+        'association closed',
+      );
+      if (stored.instances + stored.refused > 0) {
+        audit(session, {
+          event: 'DICOM Instances Transferred',
+          action: 'C',
+          outcome: stored.refused === 0 ? 0 : 4,
+          useCase: 'dimse.c-store',
+          objects: [...stored.studies].map((id) => ({ type: 'study' as const, id })),
+          detail: { instances: stored.instances, refused: stored.refused },
+        });
+      }
+    }
+
+    for (const host of hosts) {
+      try {
+        const acceptor = await listen({
+          host,
+          port,
+          limits: limitsFrom(settings),
+          onRequest: (rq, peer) => {
+            if (!context.ready()) return { accept: false, result: 2, source: 3, reason: 1 };
+            const decision = decide(settings, open(), rq, peer.address);
+            if (!decision.accept) {
+              associations.add(1, { ended: 'rejected' });
+              log.info(
+                {
+                  callingAeTitle: rq.callingAeTitle.trim(),
+                  calledAeTitle: rq.calledAeTitle.trim(),
+                  address: peer.address,
+                  reject: `${decision.result}/${decision.source}/${decision.reason}`,
+                },
+                'association rejected',
+              );
+            }
+            return decision;
+          },
+          onAssociation: serve,
+          onError: (error, association) =>
+            log.warn(
+              { err: error, associationId: association && sessions.get(association)?.call.requestId },
+              'association failed',
+            ),
+        });
+        port = acceptor.port; // the same on every address
+        acceptors.push(acceptor);
+      } catch (cause) {
+        const code = (cause as NodeJS.ErrnoException).code;
+        if (host === '::1' && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) continue; // no IPv6 on this machine
+        await Promise.all(acceptors.map((acceptor) => acceptor.close(0)));
+        throw new GantryError(
+          'unavailable',
+          `cannot listen on ${host} port ${port} (${code}): is another Gantry running? Set dimse.port to another port.`,
+          { cause },
+        );
+      }
+    }
+    settings.onChange(() => {
+      for (const acceptor of acceptors) acceptor.setLimits(limitsFrom(settings));
+    });
+    serveControl(context, door, commitments, () => [...sessions.values()], hosts);
+    const stopCommitments = commitments.work();
+    log.info({ port, hosts, aeTitle: settings.string('dimse.aeTitle') }, 'DIMSE door open');
+
+    const close = (drainMs: number) => Promise.all(acceptors.map((acceptor) => acceptor.close(drainMs)));
+    return {
+      drain: async (signal) => {
+        const closing = close(settings.number('platform.drainMs'));
+        await Promise.race([
+          closing,
+          new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true })),
+        ]);
+      },
+      stop: async () => {
+        await close(0);
+        await stopCommitments();
+      },
+    };
+  },
+};

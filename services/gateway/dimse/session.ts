@@ -1,0 +1,67 @@
+import type { Association, Incoming } from '#dimse/types.ts';
+import type { Call } from '#platform/call.ts';
+import { ERRORS, toGantryError } from '#platform/errors.ts';
+import type { Context } from '#platform/module.ts';
+import type { Peer } from '#platform/peers.ts';
+import type { AuditEvent } from '#platform/ports.ts';
+import type { Position } from '#proto/storage/v1/log.ts';
+import type { Reader } from '../read.ts';
+import type { ReadYourWrites } from '../read-your-writes.ts';
+import type { Retrieves } from './retrieves.ts';
+
+/** The door: what every association shares. */
+export interface Door {
+  context: Context;
+  reader: Reader;
+  written: ReadYourWrites;
+  retrieves: Retrieves;
+  /** Port that the door really listens on. */
+  port: () => number;
+  /** An address of ours at which we reach ourselves. */
+  ownHost: string;
+}
+
+/** One association being served. */
+export interface Session {
+  door: Door;
+  association: Association;
+  call: Call;
+  /** Undefined: a caller that is not configured but served. */
+  peer: Peer | undefined;
+  since: string;
+  /** Counted for the log line and the audit record at the end. */
+  stored: { instances: number; bytes: number; refused: number; studies: Set<string> };
+}
+
+export type Handler = (session: Session, incoming: Incoming) => Promise<void>;
+
+export const writerKey = (session: Session): string =>
+  `${session.association.callingAeTitle}@${session.association.peer.address}`;
+
+export function noteWritten(session: Session, position: Position | undefined): void {
+  if (position !== undefined) session.door.written.note(session.call.tenant, writerKey(session), position);
+}
+
+/** A failure as this service's response carries it; the reason without patient data, at most 64 characters (PS3.7 Annex C.4.2). */
+export function failure(
+  session: Session,
+  raw: unknown,
+  statusOf: (code: keyof typeof ERRORS) => number = (code) => ERRORS[code].dimse,
+) {
+  const error = toGantryError(raw);
+  const row = ERRORS[error.code];
+  if (row.level === 'error')
+    session.door.context.log.error({ associationId: session.call.requestId, err: error }, 'operation failed');
+  return {
+    status: statusOf(error.code),
+    errorComment: error.message.slice(0, 64),
+    ...(error.offendingElements.length > 0 ? { offendingElement: error.offendingElements } : {}),
+  };
+}
+
+export function audit(session: Session, event: Omit<AuditEvent, 'source'>): void {
+  session.door.context.audit.record(session.call, {
+    ...event,
+    source: { aeTitle: session.association.callingAeTitle, address: session.association.peer.address },
+  });
+}

@@ -1,0 +1,107 @@
+import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { GantryError } from '#platform/errors.ts';
+
+/** A body that arrives as it is read: back-pressure reaches storage, and an error after the headers cuts the connection. */
+export function stream(reply: FastifyReply, body: AsyncIterable<Buffer>): FastifyReply {
+  if (reply.request.method === 'HEAD') return reply.send(); // Fastify would read the whole body to throw it away
+  return reply.send(Readable.from(body, { objectMode: false, highWaterMark: 1 << 20 }));
+}
+
+export const newBoundary = (): string => `gantry-${randomBytes(16).toString('hex')}`;
+
+/** One part of a multipart/related answer. */
+export interface Part {
+  headers: Record<string, string>;
+  /** Absent: not known before it is read. */
+  length?: number;
+  body: () => AsyncIterable<Buffer>;
+}
+
+export function partHead(boundary: string, headers: Record<string, string>, first: boolean): Buffer {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return Buffer.from(`${first ? '' : '\r\n'}--${boundary}\r\n${lines.join('')}\r\n`, 'latin1');
+}
+
+export const partsEnd = (boundary: string): Buffer => Buffer.from(`\r\n--${boundary}--\r\n`, 'latin1');
+
+/** multipart/related (PS3.18 §8.6.1.2.1), with a Content-Length when every part's is known. */
+export function sendParts(reply: FastifyReply, type: string, parts: readonly Part[], parameters = ''): FastifyReply {
+  const boundary = newBoundary();
+  reply.header('Content-Type', `multipart/related; type="${type}"${parameters}; boundary=${boundary}`);
+  if (parts.every((part) => part.length !== undefined)) {
+    let total = partsEnd(boundary).length;
+    parts.forEach((part, i) => {
+      total += partHead(boundary, part.headers, i === 0).length + part.length!;
+    });
+    reply.header('Content-Length', total);
+  }
+  return stream(
+    reply,
+    (async function* () {
+      for (const [i, part] of parts.entries()) {
+        yield partHead(boundary, part.headers, i === 0);
+        yield* part.body();
+      }
+      yield partsEnd(boundary);
+    })(),
+  );
+}
+
+/**
+ * One single-part resource of known length, with ETag, If-None-Match, Range and If-Range (RFC 9110 §14): a viewer goes on where it
+ * stopped, a video player seeks. Several ranges in one request are answered with the whole.
+ */
+export function sendRanged(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  resource: { type: string; etag: string; length: number; read(start: number, end: number): AsyncIterable<Buffer> },
+): FastifyReply {
+  reply.header('ETag', resource.etag).header('Accept-Ranges', 'bytes').header('Content-Type', resource.type);
+  if (matchesEtag(request.headers['if-none-match'], resource.etag)) return reply.code(304).send();
+  const ifRange = request.headers['if-range'];
+  const range =
+    ifRange === undefined || ifRange === resource.etag ? parseRange(request.headers.range, resource.length) : undefined;
+  if (range === 'unsatisfiable') {
+    return reply.code(416).header('Content-Range', `bytes */${resource.length}`).send();
+  }
+  const { start, end } = range ?? { start: 0, end: resource.length };
+  if (range !== undefined) reply.code(206).header('Content-Range', `bytes ${start}-${end - 1}/${resource.length}`);
+  reply.header('Content-Length', end - start);
+  return stream(reply, resource.read(start, end));
+}
+
+export const matchesEtag = (header: string | undefined, etag: string): boolean =>
+  header !== undefined &&
+  (header.trim() === '*' || header.split(',').some((one) => one.trim().replace(/^W\//, '') === etag));
+
+/** `bytes=0-99`, `bytes=100-`, `bytes=-100` → half-open; undefined: ignore the header (RFC 9110 §14.2). */
+export function parseRange(
+  header: string | undefined,
+  length: number,
+): { start: number; end: number } | 'unsatisfiable' | undefined {
+  const match = header === undefined ? null : /^bytes=(\d*)-(\d*)$/.exec(header.trim());
+  if (match === null || (match[1] === '' && match[2] === '')) return undefined;
+  if (match[1] === '') {
+    const suffix = Number(match[2]);
+    if (suffix === 0 || length === 0) return 'unsatisfiable';
+    return { start: Math.max(0, length - suffix), end: length };
+  }
+  const start = Number(match[1]);
+  const last = match[2] === '' ? length - 1 : Number(match[2]);
+  if (last < start) return undefined;
+  if (start >= length) return 'unsatisfiable';
+  return { start, end: Math.min(last + 1, length) };
+}
+
+/** PS3.18 §8.3.4.4: `299 <service>: "<text>"`; nothing of the request's values in it. */
+export function warn(reply: FastifyReply, text: string): void {
+  const before = reply.getHeader('Warning');
+  const line = `299 gantry "${text.replace(/[^\x20-\x7e]|["\\]/g, '?')}"`;
+  reply.header('Warning', before === undefined ? line : `${before}, ${line}`);
+}
+
+export function notFound(what: string): GantryError {
+  return new GantryError('not-found', `${what} is not in the archive`);
+}
