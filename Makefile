@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer peers
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
