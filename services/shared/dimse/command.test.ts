@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { IMPLEMENTATION_CLASS_UID as OURS_IN_FILES, IMPLEMENTATION_VERSION_NAME as NAME_IN_FILES } from '#dicom/part10.ts';
+import {
+  IMPLEMENTATION_VERSION_NAME as NAME_IN_FILES,
+  IMPLEMENTATION_CLASS_UID as OURS_IN_FILES,
+} from '#dicom/part10.ts';
 import { COMMAND, CommandError, type CommandSet, decodeCommand, encodeCommand } from './command.ts';
 import { fuzzCommand } from './fuzz.ts';
 import { IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME } from './implementation.ts';
@@ -117,7 +120,10 @@ test('an Error Comment has 64 characters at most and stays one value', () => {
 });
 
 test('random and damaged bytes: CommandError or nothing', () => {
-  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => fuzzCommand(Buffer.from(bytes))), { numRuns: 2000 });
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => fuzzCommand(Buffer.from(bytes))),
+    { numRuns: 2000 },
+  );
   fc.assert(
     fc.property(anyCommand, fc.nat(), fc.nat(255), (command, at, to) => {
       const bytes = encodeCommand(command);

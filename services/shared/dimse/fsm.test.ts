@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
+import { pythonWithPynetdicom, without } from '../../../tools/setup/peers.ts';
 import { ACTIONS, EVENTS, type Event, STATES, type State, TRANSITIONS, transition } from './fsm.ts';
-import { pythonWith, without } from './peers.fixture.ts';
 
 /** PS3.8 Table 9-10 as it is printed: a row an event, a column a state. Typed from the standard, not from fsm.ts. */
 const PRINTED = `
@@ -97,7 +97,7 @@ test('every abort goes out and is told, ARTIM runs wherever we wait for the peer
 
 test('pynetdicom has the same table', { skip: without('pynetdicom') }, () => {
   const script = 'from pynetdicom.fsm import TRANSITION_TABLE as T\nfor (e,s),a in T.items(): print(e,s,a)';
-  const theirs = execFileSync(pythonWith('pynetdicom')!, ['-c', script], { encoding: 'utf8' }).trim().split('\n').sort();
+  const theirs = execFileSync(pythonWithPynetdicom(), ['-c', script], { encoding: 'utf8' }).trim().split('\n').sort();
   const ours = Object.entries(TRANSITIONS).flatMap(([state, row]) =>
     Object.entries(row).map(([event, action]) => `${event} ${state} ${action}`),
   );

@@ -87,7 +87,9 @@ export async function parrotTo(port: number): Promise<Parrot> {
 }
 
 /** A scripted SCP: `script` is run for each connection. */
-export async function parrotServer(script: (parrot: Parrot) => Promise<void>): Promise<{ port: number; close(): void }> {
+export async function parrotServer(
+  script: (parrot: Parrot) => Promise<void>,
+): Promise<{ port: number; close(): void }> {
   const parrots = new Set<Parrot>();
   const server = net.createServer((socket) => {
     const parrot = new Parrot(socket);

@@ -22,7 +22,11 @@ const user: fc.Arbitrary<UserInformation> = fc.record(
     roles: fc.array(fc.record({ sopClassUid: uid, scu: fc.boolean(), scp: fc.boolean() }), { maxLength: 4 }),
     extended: fc.array(fc.record({ sopClassUid: uid, info: bytes(20) }), { maxLength: 3 }),
     commonExtended: fc.array(
-      fc.record({ sopClassUid: uid, serviceClassUid: uid, relatedGeneralSopClassUids: fc.array(uid, { maxLength: 3 }) }),
+      fc.record({
+        sopClassUid: uid,
+        serviceClassUid: uid,
+        relatedGeneralSopClassUids: fc.array(uid, { maxLength: 3 }),
+      }),
       { maxLength: 3 },
     ),
     userIdentity: fc.record({
@@ -47,10 +51,9 @@ const anyPdu: fc.Arbitrary<Pdu> = fc.oneof(
   fc.record({
     type: fc.constant(PDU.ASSOCIATE_RQ),
     ...common,
-    contexts: fc.array(
-      fc.record({ id: u8, abstractSyntax: uid, transferSyntaxes: fc.array(uid, { maxLength: 5 }) }),
-      { maxLength: 128 },
-    ),
+    contexts: fc.array(fc.record({ id: u8, abstractSyntax: uid, transferSyntaxes: fc.array(uid, { maxLength: 5 }) }), {
+      maxLength: 128,
+    }),
   }),
   fc.record({
     type: fc.constant(PDU.ASSOCIATE_AC),
@@ -120,13 +123,20 @@ test('a reader says the same however the bytes are cut', () => {
 });
 
 test('random and damaged bytes: PduError or nothing', () => {
-  fc.assert(fc.property(bytes(400), (data) => fuzzPdus(data)), { numRuns: 2000 });
   fc.assert(
-    fc.property(anyPdu, fc.array(fc.record({ at: fc.nat(), to: u8 }), { minLength: 1, maxLength: 6 }), (pdu, damage) => {
-      const encoded = encodePdu(pdu);
-      for (const { at, to } of damage) encoded[at % encoded.length] = to;
-      fuzzPdus(encoded);
-    }),
+    fc.property(bytes(400), (data) => fuzzPdus(data)),
+    { numRuns: 2000 },
+  );
+  fc.assert(
+    fc.property(
+      anyPdu,
+      fc.array(fc.record({ at: fc.nat(), to: u8 }), { minLength: 1, maxLength: 6 }),
+      (pdu, damage) => {
+        const encoded = encodePdu(pdu);
+        for (const { at, to } of damage) encoded[at % encoded.length] = to;
+        fuzzPdus(encoded);
+      },
+    ),
     { numRuns: 1000 },
   );
 });
@@ -158,7 +168,11 @@ test('a length over the limit is refused by its header alone, and named', () => 
     () => reader().push(Buffer.from('080000000004', 'hex')),
     (error: unknown) => error instanceof PduError && error.abortReason === 1,
   );
-  for (const lying of ['04000000000c' + '00000020' + '0103', '040000000006' + '00000001' + '0103', '04000000000300000001']) {
+  for (const lying of [
+    '04000000000c' + '00000020' + '0103',
+    '040000000006' + '00000001' + '0103',
+    '04000000000300000001',
+  ]) {
     assert.throws(() => reader().push(Buffer.from(lying, 'hex')), PduError);
   }
 });

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { PDU } from './pdu.ts';
+import { PduReader } from './reader.ts';
+import { MessageWriter, payloadMax } from './writer.ts';
+
+async function* asynchronously(buffers: Buffer[]): AsyncGenerator<Buffer> {
+  yield* buffers;
+}
+
+test('fragments: within the peer’s maximum, even but for the last, whole, in order', async () => {
+  const parts = fc.array(
+    fc.uint8Array({ maxLength: 700 }).map((bytes) => Buffer.from(bytes)),
+    { maxLength: 12 },
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      parts,
+      fc.integer({ min: 8, max: 600 }),
+      fc.nat(2),
+      fc.nat(200),
+      async (buffers, peerMax, kind, commandLength) => {
+        const sent: Buffer[] = [];
+        const max = payloadMax(peerMax, 131072);
+        const writer = new MessageWriter(async (batch) => void sent.push(...batch), max, 2000);
+        const command = Buffer.alloc(commandLength, 1);
+        const data = Buffer.concat(buffers);
+        await writer.message(3, command, kind === 0 ? data : kind === 1 ? buffers : asynchronously(buffers));
+        const gathered: Record<'command' | 'data', Buffer[]> = { command: [], data: [] };
+        const lasts: string[] = [];
+        const reader = new PduReader(
+          {
+            begin: (type, length) => {
+              assert.equal(type, PDU.P_DATA_TF);
+              assert.ok(length <= peerMax, `${length} of ${peerMax}`);
+            },
+            fragment: (contextId, isCommand, bytes, last) => {
+              assert.equal(contextId, 3);
+              const what = isCommand ? 'command' : 'data';
+              assert.ok(!lasts.includes(what));
+              gathered[what].push(bytes);
+              if (last) lasts.push(what);
+              else assert.equal(bytes.length % 2, 0);
+            },
+            endOfData: () => {},
+            pdu: () => assert.fail(),
+          },
+          { controlPduLengthMax: 1024, pduLengthReceived: 131072 },
+        );
+        reader.push(Buffer.concat(sent));
+        assert.equal(reader.insidePdu, false);
+        assert.deepEqual(lasts, ['command', 'data']);
+        assert.ok(Buffer.concat(gathered.command).equals(command));
+        assert.ok(Buffer.concat(gathered.data).equals(data));
+      },
+    ),
+    { numRuns: 200 },
+  );
+});
+
+test('a maximum of 0 means ours', () => {
+  assert.equal(payloadMax(0, 131072), 131066);
+  assert.equal(payloadMax(16384, 131072), 16378);
+  assert.equal(payloadMax(1 << 30, 131072), 131066);
+  assert.equal(payloadMax(129, 131072), 122);
+});
+
+test('a source that fails before anything went out leaves nothing behind', async () => {
+  const sent: Buffer[] = [];
+  const writer = new MessageWriter(async (batch) => void sent.push(...batch), 100, 1000);
+  await assert.rejects(
+    writer.message(
+      1,
+      Buffer.alloc(10),
+      (async function* () {
+        yield Buffer.alloc(50);
+        throw new Error('the disk is gone');
+      })(),
+    ),
+    /the disk is gone/,
+  );
+  assert.equal(writer.started, false);
+  await writer.message(1, Buffer.alloc(10, 1), Buffer.alloc(2, 2));
+  assert.equal(
+    Buffer.concat(sent).toString('hex'),
+    `040000000010${'0000000c0103'}${'01'.repeat(10)}040000000008000000040102${'0202'}`,
+  );
+});
