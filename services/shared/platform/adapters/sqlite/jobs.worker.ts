@@ -10,7 +10,6 @@ export interface JobRequest {
 export type JobAnswer = { id: number; value?: unknown; error?: { code?: string; message: string } };
 
 const port = parentPort!;
-const store = open((workerData as { path: string }).path);
 let waiting: JobRequest[] = [];
 
 port.on('message', (request: JobRequest) => {
@@ -67,6 +66,8 @@ function described(error: unknown): { code?: string; message: string } {
   return { code, message };
 }
 
+const store = open((workerData as { path: string }).path);
+
 /** Question 0 is "are you open?": its answer carries what an error event could not (a GantryError's code). */
 function open(path: string): JobStore {
   try {
@@ -75,6 +76,7 @@ function open(path: string): JobStore {
     return opened;
   } catch (error) {
     port.postMessage({ id: 0, error: described(error) } satisfies JobAnswer);
-    process.exit(1);
+    port.close(); // nothing else holds this thread: it ends
+    throw error;
   }
 }
