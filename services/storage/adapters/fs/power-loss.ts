@@ -77,8 +77,14 @@ class History {
       const full = this.#random() < 0.15 ? 0.1 : 0;
       this.#disk.fault = (op) => {
         if (['read', 'list', 'stat', 'open'].includes(op)) return undefined;
-        if (this.#random() < faulty) return 'EIO';
-        return (op === 'write' || op === 'create' || op === 'mkdir') && this.#random() < full ? 'ENOSPC' : undefined;
+        const fault =
+          this.#random() < faulty
+            ? 'EIO'
+            : ['write', 'create', 'mkdir'].includes(op) && this.#random() < full
+              ? 'ENOSPC'
+              : undefined;
+        if (fault && this.#opening) this.#recoveryFailed = true;
+        return fault;
       };
       await this.#life();
       this.cuts++;
@@ -116,11 +122,14 @@ class History {
 
   async #open(): Promise<Archive | undefined> {
     this.#recoveryFailed = false;
+    this.#opening = true;
     try {
       return await openArchiveOn(this.#disk, ROOT, this.#options());
     } catch (error) {
       if (this.#isTrouble(error)) return undefined;
       throw new Problem(`the archive does not open: ${String(error)} ${String((error as Error).cause)}`);
+    } finally {
+      this.#opening = false;
     }
   }
 
@@ -133,17 +142,17 @@ class History {
       reserveBytes: () => 0,
       now: () => this.#now++,
       onAlarm: (alarm) => {
-        if (/could not be closed/.test(alarm.detail)) this.#recoveryFailed = true;
         if (alarm.kind !== 'flush-failed' && this.#disk.powered) this.#alarm ??= `${alarm.kind}: ${alarm.detail}`;
       },
     };
   }
   #alarm: string | undefined;
   /**
-   * A dead lane's last commit is shown even when it could not be flushed again (with an alarm): it may have been acknowledged. If it
+   * A dead lane's last commit is shown even when it could not be flushed again (a fault during recovery): it may have been acknowledged. If it
    * was not, a power cut may still take it: the one thing that a reader may have seen and not see again.
    */
   #recoveryFailed = false;
+  #opening = false;
 
   async #step(archive: Archive): Promise<void> {
     const tenant = TENANTS[this.#int(5) === 0 ? 1 : 0]!;

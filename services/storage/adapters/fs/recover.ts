@@ -71,7 +71,7 @@ export async function recoverLane(parts: RecoveryParts, tenant: string, lane: st
     if (table === 'unknown-entry' || table === 'newer-format') return recovered; // readLog raises the alarm; never write behind it
     if (commits.length === 0) await observeBefore(parts, recovered);
     try {
-      if (commits.length > 0) await makeDurable(parts, recovered, last, commits.at(-1)!);
+      if (recovered.head > 0) await makeDurable(parts, recovered, last, commits.at(-1));
       await moveTornAside(parts, source, tenant, lane, last.object, end);
       if (recovered.head === 0) {
         await disk.unlink(join(root, last.object));
@@ -157,17 +157,19 @@ async function makeDurable(
   { disk, root, directories }: RecoveryParts,
   lane: Lane,
   segment: Segment,
-  commit: CommitAt,
+  commit: CommitAt | undefined,
 ): Promise<void> {
-  const directory = join(root, lanePrefix(lane.tenant, lane.lane));
-  const file = await disk.open(join(root, segment.object), 'change');
-  try {
-    const bytes = Buffer.allocUnsafe(commit.end - commit.offset);
-    if ((await file.read(bytes, commit.offset)) === bytes.length) await file.write([bytes], commit.offset);
-    await file.flush('recovered');
-  } finally {
-    await file.close();
+  if (commit) {
+    const file = await disk.open(join(root, segment.object), 'change');
+    try {
+      const bytes = Buffer.allocUnsafe(commit.end - commit.offset);
+      if ((await file.read(bytes, commit.offset)) === bytes.length) await file.write([bytes], commit.offset);
+      await file.flush('recovered');
+    } finally {
+      await file.close();
+    }
   }
+  const directory = join(root, lanePrefix(lane.tenant, lane.lane));
   await directories.ensure(directory);
   await disk.flushDirectory(directory, 'recovered-name');
 }
