@@ -10,7 +10,6 @@ const NOTHING: AsyncIterable<Buffer> = {
 export const store: Handler = async (session, incoming) => {
   const { association, door, call, peer, stored } = session;
   const { command } = incoming;
-  const before = incoming.data?.bytesReceived ?? 0;
   let answer: { status: number; errorComment?: string; offendingElement?: number[] };
   try {
     const { response } = await door.context.bulk(BULK.store)(
@@ -43,7 +42,7 @@ export const store: Handler = async (session, incoming) => {
   }
   // A refusal may come before the last byte: what still arrives is read and forgotten, then answered.
   await incoming.data?.discard();
-  stored.bytes += (incoming.data?.bytesReceived ?? 0) - before;
+  stored.bytes += incoming.data?.bytesReceived ?? 0;
   if (answer.status === STATUS.SUCCESS) stored.instances++;
   else {
     stored.refused++;

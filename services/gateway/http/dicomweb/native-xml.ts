@@ -14,7 +14,7 @@ type JsonObject = Record<string, JsonAttribute>;
 const XML = 'application/dicom+xml';
 const DEPTH_MAX = 128; // above the skimmer's own limit: what was admitted can be written
 
-const escape = (text: string): string =>
+const escapeXml = (text: string): string =>
   text
     // biome-ignore lint/suspicious/noControlCharactersInRegex: XML 1.0 §2.2 has no way to write these characters
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '\ufffd')
@@ -31,10 +31,10 @@ function attributes(dataSet: JsonObject, depth: number): string {
   for (const [tag, attribute] of Object.entries(dataSet)) {
     const keyword = keywordOf(Number.parseInt(tag, 16));
     const creator = privateCreator(dataSet, tag);
-    text += `<DicomAttribute tag="${tag}" vr="${attribute.vr}"${keyword ? ` keyword="${keyword}"` : ''}${creator ? ` privateCreator="${escape(creator)}"` : ''}>`;
+    text += `<DicomAttribute tag="${tag}" vr="${attribute.vr}"${keyword ? ` keyword="${keyword}"` : ''}${creator ? ` privateCreator="${escapeXml(creator)}"` : ''}>`;
     if (attribute.InlineBinary !== undefined) text += `<InlineBinary>${attribute.InlineBinary}</InlineBinary>`;
-    else if (attribute.BulkDataURI !== undefined) text += `<BulkData uri="${escape(attribute.BulkDataURI)}"/>`;
-    else (attribute.Value ?? []).forEach((value, i) => (text += one(value, attribute.vr, i + 1, depth)));
+    else if (attribute.BulkDataURI !== undefined) text += `<BulkData uri="${escapeXml(attribute.BulkDataURI)}"/>`;
+    else text += (attribute.Value ?? []).map((value, i) => one(value, attribute.vr, i + 1, depth)).join('');
     text += '</DicomAttribute>';
   }
   return text;
@@ -54,7 +54,7 @@ function one(value: unknown, vr: string, number: number, depth: number): string 
     return `<PersonName number="${number}">${Object.entries(value as Record<string, string>)
       .map(group)
       .join('')}</PersonName>`;
-  return `<Value number="${number}">${escape(String(value))}</Value>`;
+  return `<Value number="${number}">${escapeXml(String(value))}</Value>`;
 }
 
 const COMPONENTS = ['FamilyName', 'GivenName', 'MiddleName', 'NamePrefix', 'NameSuffix'];
@@ -65,7 +65,7 @@ function group([name, text]: [string, string]): string {
     .map((component, i) =>
       component === '' || COMPONENTS[i] === undefined
         ? ''
-        : `<${COMPONENTS[i]}>${escape(component)}</${COMPONENTS[i]}>`,
+        : `<${COMPONENTS[i]}>${escapeXml(component)}</${COMPONENTS[i]}>`,
     );
   return `<${name}>${components.join('')}</${name}>`;
 }

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { API } from '../api/api.ts';
 import { DICOMWEB, originOf } from '../dicomweb/root.ts';
 
-const escape = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** `/`: one small page that says where everything is. */
 export function pageRoute(
@@ -20,18 +20,18 @@ export function pageRoute(
       ],
       [
         'Send from a modality',
-        `<code>${escape(aeTitle)}</code> at <code>${escape(dimseHost)}</code> port <code>${dimsePort}</code>`,
+        `<code>${escapeHtml(aeTitle)}</code> at <code>${escapeHtml(dimseHost)}</code> port <code>${dimsePort}</code>`,
         'DICOM: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET, storage commitment',
       ],
       [
         'DICOMweb',
-        `<code>${escape(origin)}${DICOMWEB}</code>`,
+        `<code>${escapeHtml(origin)}${DICOMWEB}</code>`,
         `QIDO-RS, WADO-RS, STOW-RS; <a href="${DICOMWEB}/studies?limit=10">the newest studies</a>`,
       ],
-      ['WADO-URI', `<code>${escape(origin)}/wado</code>`, 'application/dicom'],
+      ['WADO-URI', `<code>${escapeHtml(origin)}/wado</code>`, 'application/dicom'],
       [
         'Administration',
-        `<code>${escape(origin)}${API}</code>`,
+        `<code>${escapeHtml(origin)}${API}</code>`,
         `<a href="${API}/openapi.json">OpenAPI</a>, <a href="${API}/status">status</a>; on the command line: <code>npx gantry --help</code>`,
       ],
       [
