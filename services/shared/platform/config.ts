@@ -105,7 +105,13 @@ function readFile(file: string, known: SettingsTable, problems: string[]): Recor
     );
   if (document.errors.length > 0) return {};
   // maxAliasCount bounds what a file of a few lines can expand to.
-  const content: unknown = document.toJS({ maxAliasCount: 100 });
+  let content: unknown;
+  try {
+    content = document.toJS({ maxAliasCount: 100 });
+  } catch {
+    problems.push(`${file}: its YAML aliases expand to more than a settings file can need`);
+    return {};
+  }
   if (content === null || content === undefined) return {};
   if (typeof content !== 'object' || Array.isArray(content)) {
     problems.push(`${file} must hold settings, such as "dimse: {port: 11112}"`);

@@ -38,7 +38,8 @@ function gate() {
   return { open, opened };
 }
 /** A handler that ends only when it is told to. */
-const untilStopped = (job: Job) => new Promise<void>((_, reject) => job.signal.addEventListener('abort', () => reject(job.signal.reason)));
+const untilStopped = (job: Job) =>
+  new Promise<void>((_, reject) => job.signal.addEventListener('abort', () => reject(job.signal.reason)));
 /** Waits until the queue looks like this: an outcome is kept a moment after its handler ended. */
 async function until(jobs: Jobs, holds: (rows: JobRow[]) => boolean, queue = 'q'): Promise<JobRow[]> {
   for (;;) {

@@ -9,6 +9,11 @@ export type Shared = Omit<
   'log' | 'client' | 'bulk' | 'serve' | 'serveBulk' | 'ready' | 'readiness' | 'health'
 > & { log: Logger; services: Services };
 
+export interface Check {
+  module: string;
+  check: () => { ready: boolean; detail: string };
+}
+
 export interface Started {
   /** The context of the process itself, as a module would see it. */
   context: Context;
@@ -23,9 +28,10 @@ export async function startAll(
   modules: readonly Module[],
   shared: Shared,
   opened: () => Promise<void> = async () => {},
+  ownChecks: readonly Check[] = [],
 ): Promise<Started> {
   const { services, log } = shared;
-  const checks: { module: string; check: () => { ready: boolean; detail: string } }[] = [];
+  const checks: Check[] = [...ownChecks];
   const running: { name: string; running: Running }[] = [];
   let state: 'starting' | 'ready' | 'draining' = 'starting';
 

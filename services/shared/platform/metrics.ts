@@ -127,6 +127,7 @@ function processMetrics(metrics: Metrics): () => void {
     () => (performance.now() - started) / 1e3,
   );
   const collections = metrics.counter('gantry_process_gc_seconds_total', 'Time spent collecting garbage');
+  collections.add(0); // shown before the first one
   const observer = new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) collections.add(entry.duration / 1e3);
   });

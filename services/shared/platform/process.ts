@@ -178,11 +178,11 @@ async function openHouse(
       grpc: settings.number('platform.grpcPort') || undefined,
       bulk: settings.number('platform.bulkPort') || undefined,
     };
-    const started = await startAll(modules, shared, async () => {
+    const opened = async () => {
       const doors = await openInternalDoors(services, settings, token, ports);
       closers.push(() => doors.close());
-    });
-    started.context.readiness(() => audit.health());
+    };
+    const started = await startAll(modules, shared, opened, [{ module: 'audit', check: () => audit.health() }]);
     closers.push(() => started.stop());
     const run = ulid();
     return {
@@ -269,10 +269,11 @@ function announce(
       : 'open to everyone who reaches it, without a login (http.allowUnauthenticated)';
   const aeTitle = has('dimse.aeTitle') ? settings.string('dimse.aeTitle') : undefined;
   const version = process.version;
-  log.info(
-    { role, addresses, aeTitle, dataDir: settings.string('dataDir'), file, open, version, milliseconds },
-    'ready',
-  );
+  if (!pretty)
+    log.info(
+      { role, addresses, aeTitle, dataDir: settings.string('dataDir'), file, open, version, milliseconds },
+      'ready',
+    );
   if (!pretty) return;
   const lines = [
     ['Gantry', `ready as "${role}" in ${milliseconds} ms`],

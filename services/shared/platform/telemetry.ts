@@ -175,14 +175,13 @@ export interface LogOptions {
 }
 
 export function createLog({ level, pretty, destination }: LogOptions): Logger {
-  return pino(
+  const log = pino(
     {
       level,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: {
         level: (label) => ({ level: label }),
-        bindings: (bindings) => allowedFields(bindings),
         log: (fields) => allowedFields(fields),
       },
       hooks: {
@@ -198,6 +197,12 @@ export function createLog({ level, pretty, destination }: LogOptions): Logger {
     },
     pretty ? { write: (line: string) => destination.write(prettyLine(line)) } : destination,
   );
+  // pino resets its own `bindings` formatter for children; they inherit this method, so theirs pass here too.
+  const child = log.child;
+  log.child = function (this: Logger, bindings: object, options?: object) {
+    return child.call(this, allowedFields(bindings as Record<string, unknown>), options ?? {});
+  } as typeof log.child;
+  return log;
 }
 
 /** Standard output without blocking the event loop; what a reader does not take beyond 8 MiB is dropped. */

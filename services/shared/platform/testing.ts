@@ -10,7 +10,7 @@ import type { Call } from './call.ts';
 import { systemCall } from './call.ts';
 import { startAll } from './lifecycle.ts';
 import { createMetrics } from './metrics.ts';
-import type { Context, Module, SettingsTable } from './module.ts';
+import type { Context, Module, Settings, SettingsTable } from './module.ts';
 import type { AuditEvent, Jobs } from './ports.ts';
 import { Services } from './rpc.ts';
 import { defaultsOf, LiveSettings, mergeTables, parseValue } from './setting-values.ts';
@@ -64,7 +64,7 @@ export async function createTestContext(options: TestOptions = {}): Promise<Test
   const log = options.log ?? pino({ level: 'silent' });
   const metrics = createMetrics();
   const recorded: { call: Call; event: AuditEvent }[] = [];
-  const jobs = lazyJobs(dataDir, log);
+  const jobs = lazyJobs(dataDir, settings, log);
   const wire = options.overGrpc ? await loopbackWire(settings) : undefined;
   const services = new Services(
     { codec: true, timeoutMs: () => settings.number('platform.rpcTimeoutMs') },
@@ -115,12 +115,12 @@ export async function createTestContext(options: TestOptions = {}): Promise<Test
 }
 
 /** The queue's thread starts with its first use: most tests never need it. */
-function lazyJobs(dataDir: string, log: Logger): Jobs & { close(): Promise<void> } {
+function lazyJobs(dataDir: string, settings: Settings, log: Logger): Jobs & { close(): Promise<void> } {
   let opening: ReturnType<typeof sqliteJobs> | undefined;
   const open = () =>
     (opening ??= sqliteJobs(
       join(dataDir, 'derived', 'jobs.sqlite'),
-      () => ({ jobsMax: 1_000_000, payloadMax: 1024 * 1024 }),
+      () => ({ jobsMax: settings.number('platform.jobsMax'), payloadMax: settings.number('platform.jobPayloadMax') }),
       log,
     ));
   return {
@@ -134,4 +134,13 @@ function lazyJobs(dataDir: string, log: Logger): Jobs & { close(): Promise<void>
     remove: async (queue, key) => (await open()).remove(queue, key),
     close: async () => (await opening)?.close(),
   };
+}
+
+/** Starts modules in order, for tests that want only that. */
+export async function startModules(
+  modules: readonly Module[],
+  options: Omit<TestOptions, 'modules'> = {},
+): Promise<{ context: TestContext; stop(): Promise<void> }> {
+  const context = await createTestContext({ ...options, modules });
+  return { context, stop: () => context.stop() };
 }
