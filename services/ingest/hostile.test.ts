@@ -7,9 +7,9 @@ import { ERRORS } from '#platform/errors.ts';
 import { BULK } from '#platform/routes.ts';
 import { createTestContext } from '#platform/testing.ts';
 import { IngestService, type StoreResponse } from '#proto/ingest/v1/ingest.ts';
-import { bytesOf, FakeStorage } from './fake-storage.ts';
+import { bytesOf, FakeStorage } from './fake-storage.testing.ts';
 import { module } from './module.ts';
-import { CT, chunked, dataSet, EXPLICIT, element, part10 } from './sample.ts';
+import { CT, chunked, dataSet, EXPLICIT, element, part10 } from './sample.testing.ts';
 
 const SOURCE = { door: 'TEST', callingAeTitle: 'WICKED', calledAeTitle: '', address: '', defaultCharset: '' };
 

@@ -6,20 +6,37 @@ export interface MediaType {
   parameters: Map<string, string>;
 }
 
-const HEAD = /^[ \t]*([!#$%&'*+.^_`|~\w-]+\/[!#$%&'*+.^_`|~\w-]+)[ \t]*/;
-const PARAMETER = /;[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"]*?)))?[ \t]*(?=;|$)/y;
+const TOKEN = /[!#$%&'*+.^_`|~\w-]+/y;
+const QUOTED = /"((?:[^"\\]|\\.)*)"/sy;
+const UNQUOTED = /[^;"]*/y;
+const BLANKS = /[ \t]*/y;
 
+/** Each expression is anchored and cannot match one text in two ways: a header of blanks costs no more than its length. */
 export function parseMediaType(text: string): MediaType | undefined {
-  const head = HEAD.exec(text);
-  if (!head) return undefined;
+  let at = 0;
+  const take = (expression: RegExp): RegExpExecArray | null => {
+    expression.lastIndex = at;
+    const match = expression.exec(text);
+    if (match) at = expression.lastIndex;
+    return match;
+  };
+  take(BLANKS);
+  const type = take(TOKEN);
+  if (!type || text[at++] !== '/') return undefined;
+  const subtype = take(TOKEN);
+  if (!subtype) return undefined;
   const parameters = new Map<string, string>();
-  PARAMETER.lastIndex = head[0].length;
-  while (PARAMETER.lastIndex < text.length) {
-    const match = PARAMETER.exec(text);
-    if (!match) return undefined;
-    const name = match[1]?.toLowerCase();
-    if (name !== undefined && !parameters.has(name))
-      parameters.set(name, match[2] === undefined ? (match[3] ?? '') : match[2].replace(/\\(.)/g, '$1'));
+  for (;;) {
+    take(BLANKS);
+    if (at === text.length) return { type: `${type[0]}/${subtype[0]}`.toLowerCase(), parameters };
+    if (text[at++] !== ';') return undefined;
+    take(BLANKS);
+    const name = take(TOKEN)?.[0].toLowerCase();
+    if (name === undefined) continue; // `;;` and a `;` at the end are harmless
+    take(BLANKS);
+    if (text[at++] !== '=') return undefined;
+    take(BLANKS);
+    const value = take(QUOTED)?.[1]?.replace(/\\(.)/gs, '$1') ?? take(UNQUOTED)![0].trimEnd();
+    if (!parameters.has(name)) parameters.set(name, value);
   }
-  return { type: head[1]!.toLowerCase(), parameters };
 }

@@ -7,9 +7,9 @@ import { readPart10Prefix } from '#dicom/part10.ts';
 import { BULK } from '#platform/routes.ts';
 import { createTestContext } from '#platform/testing.ts';
 import type { StoreResponse } from '#proto/ingest/v1/ingest.ts';
-import { FakeStorage } from './fake-storage.ts';
+import { FakeStorage } from './fake-storage.testing.ts';
 import { module } from './module.ts';
-import { chunked } from './sample.ts';
+import { chunked } from './sample.testing.ts';
 
 /**
  * Every real file of ours through both doors: kept byte for byte, or refused as `open-refused.tsv` says, which is for people to read

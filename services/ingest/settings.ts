@@ -48,7 +48,7 @@ export const settings: SettingsTable = {
     min: MIB,
     limit: true,
     reload: true,
-    doc: 'Longest head (everything but bulk values) of one instance; above it the instance is refused (C000). Enhanced multi-frame headers with 10^4 frames take about 10 MiB.',
+    doc: 'Longest head (everything but bulk values) of one instance; above it the instance is refused (A700). Enhanced multi-frame headers with 10^4 frames take about 10 MiB.',
   },
   'ingest.stowParallel': {
     type: 'integer',

@@ -3,8 +3,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { bytesOf } from './fake-storage.ts';
-import { chunked, pixels } from './sample.ts';
+import { bytesOf } from './fake-storage.testing.ts';
+import { chunked, pixels } from './sample.testing.ts';
 import { Spool } from './spool.ts';
 
 let directory: string;
