@@ -1,9 +1,14 @@
 /** Test support: a peer that says exactly the bytes it is told to (after pynetdicom's parrot), and hears whole PDUs. */
 import { once } from 'node:events';
 import net, { type Socket } from 'node:net';
+import { after } from 'node:test';
 import { type CommandSet, encodeCommand } from './command.ts';
 import { APPLICATION_CONTEXT, type AssociateRq, encodePdu, PDU, type Pdu, type Pdv } from './pdu.ts';
 import { PduReader } from './reader.ts';
+
+// A test that fails half-way must not keep the process alive.
+const closers: (() => void)[] = [];
+after(() => closers.forEach((close) => close()));
 
 export class Parrot {
   readonly socket: Socket;
@@ -83,6 +88,7 @@ export class Parrot {
 export async function parrotTo(port: number): Promise<Parrot> {
   const socket = net.connect({ host: '127.0.0.1', port });
   await once(socket, 'connect');
+  closers.push(() => socket.destroy());
   return new Parrot(socket);
 }
 
@@ -98,13 +104,12 @@ export async function parrotServer(
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return {
-    port: (server.address() as net.AddressInfo).port,
-    close: () => {
-      server.close();
-      for (const parrot of parrots) parrot.close();
-    },
+  const close = () => {
+    server.close();
+    for (const parrot of parrots) parrot.close();
   };
+  closers.push(close);
+  return { port: (server.address() as net.AddressInfo).port, close };
 }
 
 export const VERIFICATION = '1.2.840.10008.1.1';

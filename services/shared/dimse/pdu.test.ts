@@ -103,8 +103,8 @@ test('what is encoded is decoded the same', () => {
       assert.equal(encoded.readUInt32BE(2), encoded.length - PDU_HEADER_LENGTH);
       const decoded = decodePdu(encoded[0]!, encoded.subarray(PDU_HEADER_LENGTH));
       if ('titles' in decoded) delete decoded.titles;
-      const absent = (key: string, value: unknown) => (value === undefined ? undefined : value);
-      assert.deepEqual(JSON.parse(JSON.stringify(decoded, absent)), JSON.parse(JSON.stringify(pdu, absent)));
+      // JSON leaves out what is undefined.
+      assert.deepEqual(JSON.parse(JSON.stringify(decoded)), JSON.parse(JSON.stringify(pdu)));
     }),
     { numRuns: 300 },
   );

@@ -34,7 +34,7 @@ function associateRq(options: ConnectOptions, limits: Limits): AssociateRq {
 }
 
 /** Resolves when the association is established; AssociationError (`rejected`, `connect-failed`, `timeout` …) when it is not. */
-export function connect(options: ConnectOptions): Promise<Association> {
+export async function connect(options: ConnectOptions): Promise<Association> {
   const limits = withDefaults(options.limits);
   const rq = associateRq(options, limits);
   return new Promise((resolve, reject) => {
@@ -57,9 +57,9 @@ export function connect(options: ConnectOptions): Promise<Association> {
     };
     const giveUp = (reason: CloseReason, error: AssociationError) => {
       settle();
+      reject(error); // before the abort, which would say less
       if (association === undefined) socket.destroy();
       else association.upper.abort(reason);
-      reject(error);
     };
     const timer = setTimeout(() => {
       const detail = `no association within ${limits.acceptTimeoutMs} ms`;
