@@ -51,35 +51,29 @@ export async function runProcess(
   process.on('uncaughtException', (error) => crash(error, 'an unexpected failure ends this process'));
   process.on('unhandledRejection', (error) => crash(error, 'an unexpected failure ends this process'));
 
-  let house: House;
-  try {
-    house = await openHouse(config, modules, log);
-  } catch (error) {
-    if (error instanceof GantryError) log.fatal({ err: error }, `the start failed: ${error.message}`);
-    else log.fatal({ err: error }, 'the start failed');
-    output.flushSync();
-    process.exit(error instanceof GantryError && error.code === 'failed-precondition' ? EXIT.config : EXIT.failed);
-  }
-
-  announce(role, config, pretty, log, output, began);
-  house.audit('Application Activity', 'process.start');
-  process.on('SIGHUP', () => reload(config, log));
+  let house: House | undefined;
   let asked = 0;
   const onSignal = (signal: NodeJS.Signals) => {
     if (asked === 0) {
       asked = performance.now();
-      void end(signal);
+      if (house) void end(house, signal);
+      else {
+        // Nothing was acknowledged yet, and a start can take long (an index that is rebuilt): it is simply left.
+        log.info({ signal }, 'asked to end while starting');
+        output.flushSync();
+        process.exit(EXIT.ok);
+      }
     } else if (performance.now() - asked > SAME_SIGNAL_MS) {
       log.warn({ signal }, 'asked a second time: leaving at once');
       output.flushSync();
       process.exit(EXIT.failed);
     }
   };
-  const end = async (signal: string) => {
+  const end = async ({ started, audit, close }: House, signal: string) => {
     const drainMs = settings.number('platform.drainMs');
     log.info({ signal, drainMs }, 'draining: what is in flight may finish, nothing new is taken');
-    await house.started.drain(AbortSignal.timeout(drainMs));
-    house.audit('Application Activity', 'process.stop');
+    await started.drain(AbortSignal.timeout(drainMs));
+    audit('Application Activity', 'process.stop');
     const late = setTimeout(() => {
       log.error({ stopMs: settings.number('platform.stopMs') }, 'not everything stopped in time: leaving anyway');
       output.flushSync();
@@ -87,7 +81,7 @@ export async function runProcess(
     }, settings.number('platform.stopMs'));
     let code: number = EXIT.ok;
     try {
-      await house.close();
+      await close();
     } catch (error) {
       log.error({ err: error }, 'not everything stopped properly');
       code = EXIT.failed;
@@ -99,6 +93,19 @@ export async function runProcess(
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
+  process.on('SIGHUP', () => reload(config, log));
+
+  try {
+    house = await openHouse(config, modules, log);
+  } catch (error) {
+    if (error instanceof GantryError) log.fatal({ err: error }, `the start failed: ${error.message}`);
+    else log.fatal({ err: error }, 'the start failed');
+    output.flushSync();
+    process.exit(error instanceof GantryError && error.code === 'failed-precondition' ? EXIT.config : EXIT.failed);
+  }
+
+  announce(role, config, pretty, log, output, began);
+  house.audit('Application Activity', 'process.start');
 }
 
 function configure(modules: readonly Module[], others: readonly SettingsTable[]): Config {

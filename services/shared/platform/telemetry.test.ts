@@ -80,6 +80,7 @@ describe('logs hold no patient data by construction', () => {
         'refused',
       ),
     ) as unknown as { err: { code: string; message: string; cause: { type: string } } };
+    assert.deepEqual(Object.keys(line.err), ['code', 'message', 'cause']);
     assert.deepEqual(
       [line.err.code, line.err.message, line.err.cause.type],
       ['no-space', 'the reserve is reached', 'Error'],

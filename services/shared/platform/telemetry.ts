@@ -184,6 +184,7 @@ export function createLog({ level, pretty, destination }: LogOptions): Logger {
         level: (label) => ({ level: label }),
         log: (fields) => allowedFields(fields),
       },
+      serializers: { err: (described: unknown) => described }, // already described above; pino's own would take its message again
       hooks: {
         /** pino takes the message of an error for the line's own, and fills %s from further arguments: neither may happen. */
         logMethod([first, second]: unknown[], method) {

@@ -21,7 +21,7 @@ function flush(): void {
   waiting = [];
   const answers: JobAnswer[] = [];
   try {
-    store.transaction(() => {
+    store!.transaction(() => {
       for (const request of batch) if (request.method !== 'close') answers.push(answer(request));
     });
   } catch (error) {
@@ -32,7 +32,7 @@ function flush(): void {
   for (const one of answers) port.postMessage(one);
   const close = batch.find(({ method }) => method === 'close');
   if (close) {
-    store.close();
+    store!.close();
     port.postMessage({ id: close.id } satisfies JobAnswer);
     port.close();
   }
@@ -41,7 +41,7 @@ function flush(): void {
 /** A refusal (a GantryError: a limit) concerns one request; anything else is SQLite's, and ends the transaction. */
 function answer({ id, method, args }: JobRequest): JobAnswer {
   try {
-    return { id, value: (store[method] as (...values: unknown[]) => unknown)(...args) };
+    return { id, value: (store![method] as (...values: unknown[]) => unknown)(...args) };
   } catch (error) {
     if (error instanceof Error && error.name === 'GantryError') return { id, error: described(error) };
     throw error;
@@ -69,14 +69,14 @@ function described(error: unknown): { code?: string; message: string } {
 const store = open((workerData as { path: string }).path);
 
 /** Question 0 is "are you open?": its answer carries what an error event could not (a GantryError's code). */
-function open(path: string): JobStore {
+function open(path: string): JobStore | undefined {
   try {
     const opened = new JobStore(path);
     port.postMessage({ id: 0 } satisfies JobAnswer);
     return opened;
   } catch (error) {
     port.postMessage({ id: 0, error: described(error) } satisfies JobAnswer);
-    port.close(); // nothing else holds this thread: it ends
-    throw error;
+    port.close(); // nothing else holds this thread: it ends, and nothing is asked of it any more
+    return undefined;
   }
 }

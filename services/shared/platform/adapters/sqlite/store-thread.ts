@@ -11,7 +11,7 @@ export class StoreThread {
   #gone: Error | undefined;
 
   private constructor(path: string) {
-    this.#worker = new Worker(new URL('./jobs.worker.ts', import.meta.url), { workerData: { path } });
+    this.#worker = new Worker(new URL('./jobs.worker.ts', import.meta.url), { workerData: { path }, execArgv: [] });
     this.#worker.on('message', ({ id, value, error }: JobAnswer) => {
       const asked = this.#asked.get(id);
       this.#asked.delete(id);
