@@ -81,7 +81,7 @@ export function personName(key: string): (groups: readonly string[]) => boolean 
     group === '' || isUniversal(group)
       ? undefined
       : hasWildcard(group)
-        ? wildcard(group)
+        ? nameWildcard(group)
         : (value: string) => value === group,
   );
   if (wanted.length === 1) {
@@ -89,6 +89,13 @@ export function personName(key: string): (groups: readonly string[]) => boolean 
     return match ? (groups) => groups.some((group) => group !== '' && match(group)) : () => true;
   }
   return (groups) => wanted.every((match, at) => match === undefined || match(groups[at] ?? ''));
+}
+
+/** `DOE^*` also means DOE: the empty components behind it are written or not (PS3.5 §6.2.1). */
+function nameWildcard(group: string): TextMatch {
+  const tests = [wildcard(group)];
+  for (let base = group; /\^\*+$/.test(base); ) tests.push(wildcard((base = base.replace(/\^+\*+$/, ''))));
+  return (value) => tests.some((test) => test(value));
 }
 
 /**

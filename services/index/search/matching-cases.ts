@@ -1,3 +1,6 @@
+import { parseAttributePath, vrOf } from '#dicom/tags.ts';
+import type { MatchKey } from '#proto/index/v1/index.ts';
+
 /**
  * Matching semantics as one table: what PS3.4 C.2.2.2 says of each kind of key, and what we say where it leaves the choice to us.
  * Run against the matchers (match.test.ts), against the index (search.test.ts), and through both doors (tools/peers).
@@ -31,6 +34,20 @@ export interface MatchingCase {
 export function uidOf(label: string): string {
   const parts = Array.from(label, (letter) => Number.parseInt(letter, 36));
   return ['2.25.4242', ...parts].join('.');
+}
+
+/** A case's keys as the doors give them to the index. */
+export function keysOfCase(one: MatchingCase): MatchKey[] {
+  return Object.entries(one.keys).flatMap(([name, text]) => {
+    const path = parseAttributePath(name)!;
+    const vr = vrOf(path.at(-1)!);
+    const values = ['LT', 'ST', 'UT', 'UR'].includes(vr) ? [text] : text.split('\\');
+    return (one.options?.multipleValueMatching ? values.map((value) => [value]) : [values]).map((list) => ({
+      path,
+      vr,
+      values: list,
+    }));
+  });
 }
 
 const VRS: Record<string, string> = {
@@ -411,6 +428,7 @@ export const MATCHING_CASES: readonly MatchingCase[] = [
   study('PN: prefix', { PatientName: 'doe^*' }, ['A', 'B']),
   study('PN: star anywhere', { PatientName: '*OHN' }, ['A']),
   study('PN: contains, as OHIF asks', { PatientName: '*mit*' }, ['J', 'M']),
+  study('PN: a star after an empty component', { PatientName: "o'brien-smith^meike^maria^dr^*" }, ['M']),
   study('PN: question mark is one character', { PatientName: 'DOE^J???' }, ['A', 'B']),
   study('PN: question mark is exactly one', { PatientName: 'DOE^J??' }, []),
   study('PN: a star goes across components', { PatientName: 'smith*jr' }, ['J']),

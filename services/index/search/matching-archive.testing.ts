@@ -1,0 +1,103 @@
+import { hash } from 'node:crypto';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
+import { encodeHead, skim } from '#dicom/skim.ts';
+import { hexOf, parseAttributePath } from '#dicom/tags.ts';
+import { encodeDataSet } from '#dicom/write.ts';
+import { Entry, type Instance, TableOfContents } from '#proto/storage/v1/log.ts';
+import { openIndex, prepareIndex } from '../adapters/sqlite/schema.ts';
+import { IndexWriter } from '../adapters/sqlite/writer.ts';
+import { describe } from '../fold/describe.ts';
+import type { VersionPolicy } from '../fold/types.ts';
+import { bindMetadata, MetadataReader } from '../metadata/read.ts';
+import { type CaseInstance, uidOf } from './matching-cases.ts';
+
+const EXPLICIT = '1.2.840.10008.1.2.1';
+const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
+
+/** The data set of a case, its text in the character set that it names: what a modality would send. */
+export function dataSetOfCase(one: CaseInstance): Buffer {
+  const model: Record<string, { vr: string; Value?: unknown[] }> = {
+    '00080018': { vr: 'UI', Value: [uidOf(one.instance)] },
+    '0020000D': { vr: 'UI', Value: [uidOf(one.study)] },
+    '0020000E': { vr: 'UI', Value: [uidOf(one.series)] },
+  };
+  for (const [keyword, attribute] of Object.entries(one.attributes))
+    model[hexOf(parseAttributePath(keyword)![0]!)] = attribute;
+  if (one.charset.length > 0) model['00080005'] = { vr: 'CS', Value: one.charset.map((term) => term || null) };
+  const sorted = Object.fromEntries(Object.entries(model).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return encodeDataSet(sorted as Parameters<typeof encodeDataSet>[0], {
+    transferSyntaxUid: EXPLICIT,
+    charset: one.charset,
+  });
+}
+
+/** An index of its own, filled through the fold. */
+export class TestArchive {
+  readonly db: DatabaseSync;
+  readonly writer: IndexWriter;
+  readonly #sequences = new Map<string, number>();
+
+  constructor(options: { path?: string; policy?: VersionPolicy } = {}) {
+    const { path = ':memory:', policy = 'keep-first' } = options;
+    this.db = openIndex(path);
+    prepareIndex(this.db, { policy });
+    this.writer = new IndexWriter(this.db, { policy, describe });
+    bindMetadata(this.db, new MetadataReader(mkdtempSync(join(tmpdir(), 'gantry-search-')), 64 * 2 ** 20));
+  }
+
+  store(cases: readonly CaseInstance[], tenant = 'main'): void {
+    this.fold(
+      cases.map((one) =>
+        this.instance(
+          one.study,
+          one.series,
+          one.instance,
+          String(one.attributes.SOPClassUID?.Value?.[0]),
+          dataSetOfCase(one),
+        ),
+      ),
+      tenant,
+    );
+  }
+
+  instance(study: string, series: string, instance: string, sopClassUid: string, dataSet: Buffer): Instance {
+    return {
+      studyInstanceUid: uidOf(study),
+      seriesInstanceUid: uidOf(series),
+      sopInstanceUid: uidOf(instance),
+      sopClassUid,
+      transferSyntaxUid: EXPLICIT,
+      version: hash('sha256', dataSet, 'buffer'),
+      digest: hash('sha256', dataSet, 'buffer'),
+      place: { object: 'log/main/x', offset: 0, length: dataSet.length, encoding: 0 },
+      dataSetOffset: 132,
+      head: encodeHead(skim(dataSet, EXPLICIT)),
+      source: { door: 'DIMSE', callingAeTitle: 'T', calledAeTitle: 'GANTRY', address: '::1', defaultCharset: '' },
+    };
+  }
+
+  fold(instances: readonly Instance[], tenant = 'main'): void {
+    const sequence = (this.#sequences.get(tenant) ?? 0) + 1;
+    this.#sequences.set(tenant, sequence);
+    const entries = instances.map((value, n) =>
+      Entry.fromPartial({
+        n,
+        stamp: (1000 + sequence).toString(16).padStart(12, '0') + n.toString(16).padStart(4, '0'),
+        kind: { $case: 'instance', value },
+      }),
+    );
+    const tableOfContents = TableOfContents.encode({
+      formatVersion: 1,
+      tenant,
+      lane: LANE + tenant,
+      sequence,
+      entries,
+    }).finish();
+    const result = this.writer.fold(tenant, [{ lane: LANE + tenant, sequence, tableOfContents }]);
+    if (result.alarms.length > 0 || result.gaps.length > 0)
+      throw new Error([...result.alarms, ...result.gaps].join('; '));
+  }
+}
