@@ -157,7 +157,6 @@ export class DataSet {
     const lut = this.get(Tag.LUTDescriptor);
     return {
       pixelRepresentation: this.number(Tag.PixelRepresentation) ?? outer?.pixelRepresentation,
-      bitsAllocated: this.number(Tag.BitsAllocated) ?? outer?.bitsAllocated,
       waveformBitsAllocated: this.number(Tag.WaveformBitsAllocated) ?? outer?.waveformBitsAllocated,
       lutEntries:
         lut && lut.bytes.length >= 2

@@ -122,13 +122,9 @@ export class Nesting {
     top.fresh = false;
     if (top.kind === 'sequence') return;
     if (top.kind === 'root') {
-      // A group below 0x0100 read in the wrong byte order is a multiple of 0x0100: (0008) ↔ (0800).
-      const little = buffer.readUInt16LE(at);
-      const big = buffer.readUInt16BE(at);
-      const declared = top.bigEndian ? big : little;
-      const other = top.bigEndian ? little : big;
-      if (declared >= 0x0100 && (declared & 0xff) === 0 && other < 0x0100 && vrAt(buffer, at + 4))
-        top.bigEndian = !top.bigEndian;
+      // Data sets begin with group 0008; read in the wrong byte order it is 0800, which is no group.
+      const declared = top.bigEndian ? buffer.readUInt16BE(at) : buffer.readUInt16LE(at);
+      if (declared === 0x0800 && vrAt(buffer, at + 4)) top.bigEndian = !top.bigEndian;
     }
     const group = top.bigEndian ? buffer.readUInt16BE(at) : buffer.readUInt16LE(at);
     if (group === 0xfffe) return;

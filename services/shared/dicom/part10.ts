@@ -93,10 +93,8 @@ const more = (bytes: number): NeedMore => ({ needMoreBytes: Math.max(bytes, 144)
 
 function guessTransferSyntax(buffer: Buffer, at: number): string {
   if (buffer.length - at < 8 || !isVr(buffer.toString('latin1', at + 4, at + 6))) return TransferSyntaxUid.implicitLe;
-  // Groups are small: (0008) in big endian reads as (0800).
-  return buffer.readUInt16LE(at) > buffer.readUInt16BE(at)
-    ? TransferSyntaxUid.explicitBe
-    : TransferSyntaxUid.explicitLe;
+  // (0008) in big endian reads as (0800), which is no group.
+  return buffer.readUInt16LE(at) === 0x0800 ? TransferSyntaxUid.explicitBe : TransferSyntaxUid.explicitLe;
 }
 
 /** Without preamble and group 0002: a data set begins with group 0008, rarely another low one, and a short first value. */

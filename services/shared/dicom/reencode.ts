@@ -209,7 +209,6 @@ class Reencoding {
       : this.#pull.buffer.readUInt16LE(this.#pull.at);
     const context = this.#contexts.at(-1)!;
     if (tag === Tag.PixelRepresentation) context.pixelRepresentation = value;
-    else if (tag === Tag.BitsAllocated) context.bitsAllocated = value;
     else if (tag === Tag.WaveformBitsAllocated) context.waveformBitsAllocated = value;
     else context.lutEntries = value;
   }
@@ -251,7 +250,6 @@ const PIXEL_TAGS: ReadonlySet<number> = new Set([Tag.PixelData, Tag.FloatPixelDa
 const TRAILING_VALUE_BYTES_MAX = 16 * 2 ** 20;
 const CONTEXT_TAGS: ReadonlySet<number> = new Set([
   Tag.PixelRepresentation,
-  Tag.BitsAllocated,
   Tag.WaveformBitsAllocated,
   Tag.LUTDescriptor,
 ]);

@@ -196,7 +196,6 @@ export const privateCreatorTag = (tag: number): number => ((tag & 0xffff0000) | 
 /** What decides a VR of which PS3.6 leaves the choice (PS3.5 Annex A, PS3.3 C.7.6.3.1). */
 export interface VrContext {
   pixelRepresentation?: number | undefined; // 1: signed
-  bitsAllocated?: number | undefined;
   waveformBitsAllocated?: number | undefined;
   lutEntries?: number | undefined; // first value of LUT Descriptor
   encapsulated?: boolean | undefined;
@@ -222,10 +221,8 @@ function chooseVr(tag: number, vr: string, context: VrContext): VR {
     case 'US|SS|OW':
       return 'OW';
     case 'OB|OW':
-      if (tag === Tag.PixelData) {
-        if (context.encapsulated) return 'OB'; // PS3.5 §A.4
-        return context.bitsAllocated !== undefined && context.bitsAllocated <= 8 ? 'OB' : 'OW';
-      }
+      // PS3.5 §A.4: encapsulated is OB. Else OW, as Implicit VR has it (§A.1): in little endian the bytes are the same.
+      if (tag === Tag.PixelData) return context.encapsulated ? 'OB' : 'OW';
       // Waveform (group 5400): OB when 8 bits are allocated. Overlay, curve and audio data, air counts: OW (PS3.5 §A.1).
       return tag >>> 16 === 0x5400 && context.waveformBitsAllocated === 8 ? 'OB' : 'OW';
     default:
