@@ -61,7 +61,7 @@ export interface IndexOptions {
   directory: string; // data/derived
   policy: VersionPolicy;
   readers: number;
-  queriesMax: number;
-  queryIdleMs: number;
+  queriesMax: () => number;
+  queryIdleMs: () => number;
   metadataCacheBytes: number;
 }

@@ -129,12 +129,12 @@ export const history: fc.Arbitrary<RawCommit[]> = fc.array(step, { minLength: 1,
   const ids: EntryId[] = [];
   const cells: { commit: number; n: number }[] = [];
   const sequences = open.map(({ lane }) => next[lane]!++);
-  open.forEach((commit, index) =>
+  open.forEach((commit, index) => {
     commit.entries.forEach((_, n) => {
       ids.push({ lane: LANES[commit.lane]!, sequence: sequences[index]!, n });
       cells.push({ commit: index, n });
-    }),
-  );
+    });
+  });
   const uid = (study: number, ...more: number[]) => ['1.2', study + 1, ...more.map((one) => one + 1)].join('.');
   const storedIn = new Map<number, string>(); // step → study
   steps.forEach((one, index) => {

@@ -202,7 +202,7 @@ export function modelOf(raws: readonly RawCommit[], policy: VersionPolicy, descr
       const key = identity.patientId === '' ? `\u0000${studyInstanceUid}` : patientKey(identity);
       let patient = patients.get(key);
       if (!patient) patients.set(key, (patient = { variants: [], studies: [] }));
-      const order = variants.reduce((least, one) => (one.order < least ? one.order : least), variants[0]!.order);
+      const order = variants.map((one) => one.order).sort()[0]!;
       patient.studies.push({ order, uid: studyInstanceUid, doc: study.doc.patient });
       patient.variants.push(...variants.map((one) => ({ ...one, order: '1' })));
     }

@@ -186,6 +186,7 @@ export function prepareIndex(db: DatabaseSync, options: { policy: string; comple
   const insert = db.prepare('INSERT INTO meta (key, value) VALUES (?, ?)');
   insert.run('version', String(INDEX_VERSION));
   insert.run('policy', options.policy);
+  insert.run('created', new Date().toISOString());
   insert.run('complete', options.complete === false ? '0' : '1');
   db.exec('COMMIT');
 }

@@ -128,6 +128,14 @@ export class SeriesState {
     if (small >= SMALL_BLOCKS_MAX) this.merge(db, this.blocks.length - small);
   }
 
+  /** All short blocks into full ones. Nothing that a query can see changes, so the revision stays. */
+  joinBlocks(db: DatabaseSync): void {
+    const first = this.blocks.findIndex((one) => one.entries < BLOCK_ENTRIES_MAX);
+    if (first < 0 || first === this.blocks.length - 1) return;
+    this.merge(db, first);
+    this.#saveBlocks(db);
+  }
+
   /** Joins the blocks from the given one on into full ones. */
   merge(db: DatabaseSync, first: number): void {
     const old = this.blocks.slice(first);
@@ -243,11 +251,15 @@ export class SeriesState {
         id,
       );
     }
+    this.#saveBlocks(db);
+  }
+
+  #saveBlocks(db: DatabaseSync): void {
     for (const block of this.blocks) {
       if (!block.changed) continue;
       block.changed = false;
       statement(db, 'INSERT OR REPLACE INTO blocks (id, entries, data) VALUES (?, ?, ?)').run(
-        blockId(id, block.n),
+        blockId(this.id, block.n),
         block.entries,
         encodeBlock(block.records!),
       );

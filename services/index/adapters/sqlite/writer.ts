@@ -10,10 +10,11 @@ import {
   StrangeCommit,
 } from '../../fold/commit.ts';
 import { type ControlPatch, joinControl, patchesOf } from '../../fold/control.ts';
-import { type Correction, lastMerges, type Merge } from '../../fold/correct.ts';
+import type { Merge } from '../../fold/correct.ts';
 import { idKey, msOfStamp, orderOf, stampOfOrder } from '../../fold/order.ts';
 import type { EntryControl, EntryRecord, VersionPolicy } from '../../fold/types.ts';
 import { ByteWriter } from './bytes.ts';
+import { correctionsOf, mergesOf } from './controls.ts';
 import { keyText, statement } from './schema.ts';
 import { SeriesState } from './series-state.ts';
 import { sopHash } from './sop-hash.ts';
@@ -24,6 +25,8 @@ export interface FoldResult {
   instances: number;
   positions: { lane: string; sequence: number }[];
   changedStudies: string[];
+  /** The stamp of the oldest instance among them: how long a store waited to be found. */
+  oldestMs?: number;
   /** Lanes that stopped at a commit which this release cannot understand, and headers that could not be read. */
   alarms: string[];
   /** Lanes in which a commit is missing: only a rebuild helps. */
@@ -54,7 +57,7 @@ export class IndexWriter {
   readonly #db: DatabaseSync;
   readonly #policy: VersionPolicy;
   readonly #describe: Describe;
-  readonly #acceptGaps: boolean;
+  #acceptGaps: boolean;
   readonly #series = new Map<string, SeriesState>();
   readonly #merges = new Map<number, Map<string, Merge>>();
   readonly #stopped = new Set<string>();
@@ -85,14 +88,29 @@ export class IndexWriter {
         ).run(tenant, lane, sequence);
       db.exec('COMMIT');
     } catch (error) {
-      // What is held no longer agrees with the file.
-      this.#series.clear();
-      this.#merges.clear();
+      this.forget();
       if (db.isTransaction) db.exec('ROLLBACK');
       throw error;
     }
     this.#evict();
     return result;
+  }
+
+  /** A rebuild has reached the heads: from here on a missing commit is news. */
+  refuseGaps(): void {
+    this.#acceptGaps = false;
+  }
+
+  /** A settled study's short blocks become full ones. Within the caller's transaction. */
+  joinBlocks(study: number): void {
+    for (const row of statement(this.#db, 'SELECT series_instance_uid FROM series WHERE study = ?').all(study))
+      this.#state(study, row.series_instance_uid as string).joinBlocks(this.#db);
+  }
+
+  /** What is held may no longer be what the file says: a transaction was rolled back. */
+  forget(): void {
+    this.#series.clear();
+    this.#merges.clear();
   }
 
   #tenant(name: string): number {
@@ -159,6 +177,7 @@ export class IndexWriter {
           work.newestMs = Math.max(work.newestMs, ms);
           work.unsettles = true;
           result.instances++;
+          result.oldestMs = Math.min(result.oldestMs ?? ms, ms);
           continue;
         }
         for (const patch of patchesOf(id, entry)) workOf(patch.studyInstanceUid).patches.push(patch);
@@ -227,12 +246,7 @@ export class IndexWriter {
   #mergesOf(tenant: number): Map<string, Merge> {
     let merges = this.#merges.get(tenant);
     if (!merges) {
-      const rows = statement(this.#db, `SELECT sort, body FROM controls WHERE tenant = ? AND kind = 'identity'`).all(
-        tenant,
-      );
-      merges = lastMerges(
-        rows.map((row) => ({ ...(JSON.parse(row.body as string) as Omit<Merge, 'order'>), order: row.sort as string })),
-      );
+      merges = mergesOf(this.#db, tenant);
       this.#merges.set(tenant, merges);
     }
     return merges;
@@ -254,15 +268,6 @@ export class IndexWriter {
     return studies;
   }
 
-  #corrections(tenant: number, study: string): Correction[] {
-    return statement(
-      this.#db,
-      `SELECT sort, body FROM controls WHERE tenant = ? AND kind = 'overlay' AND study_instance_uid = ?`,
-    )
-      .all(tenant, study)
-      .map((row) => ({ ...(JSON.parse(row.body as string) as Omit<Correction, 'order'>), order: row.sort as string }));
-  }
-
   #foldStudy(tenant: number, tenantName: string, uid: string, work: StudyWork, result: FoldResult): void {
     const db = this.#db;
     let study = loadStudy(db, tenant, uid);
@@ -281,7 +286,7 @@ export class IndexWriter {
       if (newest) work.newestMs = Math.max(work.newestMs, msOfStamp(stampOfOrder(newest)));
     }
     study.changedMs = Math.max(study.changedMs, work.newestMs);
-    const corrections = this.#corrections(tenant, uid);
+    const corrections = correctionsOf(db, tenant, uid);
     const touched = new Map<string, SeriesState>();
     const dirty = new Set<SeriesState>();
     const seriesOf = (seriesInstanceUid: string): SeriesState => {

@@ -1,0 +1,182 @@
+import { systemCall } from '#platform/call.ts';
+import type { Service } from '#platform/rpc.types.ts';
+import type { Position } from '#proto/storage/v1/log.ts';
+import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
+import { FOLD_BYTES_MAX, FOLD_COMMITS_MAX, type FoldResult } from './ports.ts';
+
+export interface FollowedStore {
+  fold(tenant: string, commits: readonly Commit[]): Promise<FoldResult>;
+  positions(tenant: string): Promise<Map<string, number>>;
+}
+
+/** Reads what lies beyond the positions, up to the heads, and folds it; while one batch is folded the next is read, and no more. */
+export async function foldToHeads(
+  data: Pick<Service<typeof DataService>, 'readLog'>,
+  store: FollowedStore,
+  tenant: string,
+  signal: AbortSignal,
+  onFolded: (result: FoldResult) => void,
+): Promise<void> {
+  const positions = await store.positions(tenant);
+  const after = [...positions].map(([lane, sequence]) => ({ lane, sequence }));
+  let batch: Commit[] = [];
+  let bytes = 0;
+  let folding: Promise<void> = Promise.resolve();
+  const flush = async (): Promise<void> => {
+    const commits = batch;
+    batch = [];
+    bytes = 0;
+    await folding;
+    folding = store.fold(tenant, commits).then(onFolded);
+    // Awaited at the next flush; a failure until then must not count as unhandled.
+    folding.catch(() => {});
+  };
+  // A rebuild reads for hours: only the signal ends it.
+  const call = { ...systemCall(tenant, 'index.fold', signal), deadline: Number.POSITIVE_INFINITY };
+  for await (const commit of data.readLog(call, { after, lanes: [] })) {
+    batch.push(commit);
+    bytes += commit.tableOfContents.length;
+    if (batch.length >= FOLD_COMMITS_MAX || bytes >= FOLD_BYTES_MAX) await flush();
+  }
+  if (batch.length > 0) await flush();
+  await folding;
+}
+
+interface Followed {
+  folded: Map<string, number>;
+  /** Heads that wakes spoke of. */
+  announced: Map<string, number>;
+  running: boolean;
+  again: boolean;
+}
+
+export interface FollowerEvents {
+  folded(tenant: string, result: FoldResult): void;
+  gap(tenant: string, lanes: readonly string[]): void;
+  failed(tenant: string, error: unknown): void;
+}
+
+/** Keeps the index at the log's heads. A wake makes it prompt, the poll makes it sure. */
+export class Follower {
+  readonly #data: Pick<Service<typeof DataService>, 'readLog'>;
+  readonly #store: FollowedStore;
+  readonly #events: FollowerEvents;
+  readonly #stop = new AbortController();
+  readonly #tenants = new Map<string, Followed>();
+  readonly #waiting = new Set<() => void>();
+  readonly #runs = new Set<Promise<void>>();
+  #paused = false;
+
+  constructor(data: Pick<Service<typeof DataService>, 'readLog'>, store: FollowedStore, events: FollowerEvents) {
+    this.#data = data;
+    this.#store = store;
+    this.#events = events;
+  }
+
+  get tenants(): string[] {
+    return [...this.#tenants.keys()];
+  }
+
+  wake(tenant: string, position?: Position): void {
+    const followed = this.#of(tenant);
+    if (position)
+      followed.announced.set(position.lane, Math.max(position.sequence, followed.announced.get(position.lane) ?? 0));
+    this.look(tenant);
+  }
+
+  look(tenant: string): void {
+    const followed = this.#of(tenant);
+    followed.again = true;
+    if (followed.running || this.#paused || this.#stop.signal.aborted) return;
+    followed.running = true;
+    const run = this.#follow(tenant, followed).finally(() => {
+      followed.running = false;
+      this.#runs.delete(run);
+    });
+    this.#runs.add(run);
+  }
+
+  #of(tenant: string): Followed {
+    let followed = this.#tenants.get(tenant);
+    if (!followed) {
+      followed = { folded: new Map(), announced: new Map(), running: false, again: false };
+      this.#tenants.set(tenant, followed);
+    }
+    return followed;
+  }
+
+  async #follow(tenant: string, followed: Followed): Promise<void> {
+    try {
+      while (followed.again && !this.#paused && !this.#stop.signal.aborted) {
+        followed.again = false;
+        await foldToHeads(this.#data, this.#store, tenant, this.#stop.signal, (result) => {
+          for (const { lane, sequence } of result.positions) followed.folded.set(lane, sequence);
+          for (const check of [...this.#waiting]) check();
+          this.#events.folded(tenant, result);
+          if (result.gaps.length > 0) this.#events.gap(tenant, result.gaps);
+        });
+      }
+    } catch (error) {
+      if (!this.#stop.signal.aborted) this.#events.failed(tenant, error); // the next poll tries again
+    }
+  }
+
+  /** Commits that somebody told of and that are not folded yet. */
+  lag(tenant: string): number {
+    const { announced, folded } = this.#of(tenant);
+    let lag = 0;
+    for (const [lane, sequence] of announced) lag += Math.max(0, sequence - (folded.get(lane) ?? 0));
+    return lag;
+  }
+
+  /** True once all of these are folded; false at the limit. */
+  async reached(
+    tenant: string,
+    positions: readonly Position[],
+    limitMs: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { folded } = this.#of(tenant);
+    if (folded.size === 0 && positions.length > 0)
+      for (const [lane, sequence] of await this.#store.positions(tenant))
+        folded.set(lane, Math.max(sequence, folded.get(lane) ?? 0));
+    const there = (): boolean => positions.every(({ lane, sequence }) => (folded.get(lane) ?? 0) >= sequence);
+    if (there()) return true;
+    this.look(tenant);
+    return new Promise((resolve) => {
+      const done = (reached: boolean): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(check);
+        signal.removeEventListener('abort', giveUp);
+        this.#stop.signal.removeEventListener('abort', giveUp);
+        resolve(reached);
+      };
+      const check = (): void => {
+        if (there()) done(true);
+      };
+      const giveUp = (): void => done(false);
+      const timer = setTimeout(giveUp, limitMs);
+      this.#waiting.add(check);
+      signal.addEventListener('abort', giveUp, { once: true });
+      this.#stop.signal.addEventListener('abort', giveUp, { once: true });
+    });
+  }
+
+  /** Nothing is folded while `work` runs; what comes meanwhile is folded after it. */
+  async paused<T>(work: () => Promise<T>): Promise<T> {
+    this.#paused = true;
+    await Promise.all(this.#runs);
+    try {
+      return await work();
+    } finally {
+      this.#paused = false;
+      for (const followed of this.#tenants.values()) followed.folded.clear();
+      for (const tenant of this.#tenants.keys()) this.look(tenant);
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#runs);
+  }
+}

@@ -1,0 +1,113 @@
+import { join } from 'node:path';
+import type { Context, Module, Running } from '#platform/module.ts';
+import { StudyEvent } from '#proto/index/v1/index.ts';
+import { Position } from '#proto/storage/v1/log.ts';
+import { DataService } from '#proto/storage/v1/storage.ts';
+import { SqliteIndexStore } from './adapters/sqlite/store.ts';
+import type { VersionPolicy } from './fold/types.ts';
+import { Follower } from './follow.ts';
+import { Rebuilder } from './rebuild.ts';
+import { SEARCH_SETTINGS } from './search/settings.ts';
+import { serveIndex } from './serve.ts';
+import { indexSettings } from './settings.ts';
+import { Settler } from './settle.ts';
+
+/** Alarms kept for a person to see; there are never many kinds. */
+const ALARMS_MAX = 100;
+
+/** What the archive shows: folds the log, answers who, what and where. */
+export const indexModule: Module = {
+  name: 'index',
+  settings: { ...indexSettings, ...SEARCH_SETTINGS },
+  async start(context: Context): Promise<Running> {
+    const { settings, log, metrics, wake } = context;
+    const data = context.client(DataService);
+    const alarms = new Set<string>();
+    const alarm = (text: string): void => {
+      if (alarms.has(text) || alarms.size >= ALARMS_MAX) return;
+      alarms.add(text);
+      log.error({ alarm: text }, 'index alarm');
+    };
+    const store = new SqliteIndexStore(
+      {
+        directory: join(context.dataDir, 'derived'),
+        policy: settings.string('index.versionPolicy') as VersionPolicy,
+        readers: settings.number('index.readers'),
+        queriesMax: () => settings.number('index.queriesMax'),
+        queryIdleMs: () => settings.number('index.queryIdleMs'),
+        metadataCacheBytes: settings.number('index.metadataCacheBytes'),
+      },
+      (what, error) => log.error({ err: error, thread: what }, 'a thread of the index ended; another one takes over'),
+    );
+    const folded = metrics.counter('gantry_index_folded_instances_total', 'Instance entries folded into the index.');
+    const found = metrics.histogram(
+      'gantry_index_store_to_found_ms',
+      'From an instance’s stamp in the log to its being found, the slowest of each fold.',
+      [5, 10, 25, 50, 100, 250, 1_000, 10_000, 60_000],
+    );
+    const follower = new Follower(data, store, {
+      folded(tenant, result) {
+        folded.add(result.instances);
+        if (result.oldestMs !== undefined) found.record(Math.max(0, Date.now() - result.oldestMs));
+        for (const text of result.alarms) alarm(text);
+        for (const studyInstanceUid of result.changedStudies)
+          wake.publish('study.changed', tenant, Buffer.from(StudyEvent.encode({ tenant, studyInstanceUid }).finish()));
+      },
+      gap(tenant, lanes) {
+        log.warn({ tenant, lanes }, 'the log has gone on without this index, which is rebuilt');
+        rebuilder.run().catch((error) => log.error({ err: error }, 'the index could not be rebuilt'));
+      },
+      failed: (tenant, error) =>
+        log.warn({ tenant, err: error }, 'the log could not be folded; the next poll tries again'),
+    });
+    const rebuilder = new Rebuilder({ data, store, follower, log });
+    const settler = new Settler({
+      store,
+      data,
+      jobs: context.jobs,
+      wake,
+      log,
+      settleMs: () => settings.number('index.settleMs'),
+    });
+    metrics.gauge('gantry_index_lag_commits', 'Commits known and not yet folded.', () =>
+      follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0),
+    );
+    metrics.gauge('gantry_index_alarms', 'Lanes and headers that a person must look at.', () => alarms.size);
+
+    const unsubscribe = wake.subscribe('log.committed', (tenant, payload) => {
+      let position: Position | undefined;
+      try {
+        position = Position.decode(payload);
+      } catch {
+        // A wake is a wake, whatever it carries.
+      }
+      follower.wake(tenant, position);
+    });
+    for (const tenant of new Set([...settings.list('index.tenants'), ...(await store.tenants())]))
+      follower.look(tenant);
+    let poll: NodeJS.Timeout;
+    const polling = (): void => {
+      poll = setTimeout(() => {
+        for (const tenant of follower.tenants) follower.look(tenant);
+        polling();
+      }, settings.number('index.pollMs')).unref();
+    };
+    polling();
+    settler.start();
+    serveIndex(context, { data, store, follower, rebuilder, alarms });
+    context.readiness(() => {
+      const lag = follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0);
+      return { ready: true, detail: rebuilder.running ? 'the index is being rebuilt' : `${lag} commits to fold` };
+    });
+    return {
+      async stop() {
+        unsubscribe();
+        clearTimeout(poll);
+        await rebuilder.stop();
+        await settler.stop();
+        await follower.stop();
+        await store.close();
+      },
+    };
+  },
+};

@@ -1,0 +1,105 @@
+import type { Logger } from 'pino';
+import type { Service } from '#platform/rpc.types.ts';
+import type { RebuildProgress } from '#proto/index/v1/index.ts';
+import type { DataService } from '#proto/storage/v1/storage.ts';
+import { type Follower, foldToHeads } from './follow.ts';
+import type { IndexStore } from './ports.ts';
+
+export interface RebuilderOptions {
+  data: Pick<Service<typeof DataService>, 'readLog'>;
+  store: IndexStore;
+  follower: Follower;
+  log: Logger;
+}
+
+/** Builds the index again beside the one that answers, and puts it in its place: whatever this one lacks, the log has. */
+export class Rebuilder {
+  readonly #options: RebuilderOptions;
+  readonly #stop = new AbortController();
+  readonly #watching = new Set<() => void>();
+  #running: Promise<void> | undefined;
+  #commits = 0;
+  #instances = 0;
+
+  constructor(options: RebuilderOptions) {
+    this.#options = options;
+  }
+
+  get running(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** Joins the rebuild that runs already, if one does. */
+  run(): Promise<void> {
+    this.#running ??= this.#rebuild().finally(() => {
+      this.#running = undefined;
+      this.#tell();
+    });
+    return this.#running;
+  }
+
+  /** Starts one, and tells how it goes. Whoever stops listening does not stop it. */
+  async *watch(signal: AbortSignal): AsyncGenerator<RebuildProgress> {
+    let failure: { error: unknown } | undefined;
+    let done = false;
+    const run = this.run().then(
+      () => {
+        done = true;
+      },
+      (error: unknown) => {
+        failure = { error };
+      },
+    );
+    while (!done && !failure) {
+      yield { commits: this.#commits, instances: this.#instances, done: false };
+      let wake: (() => void) | undefined;
+      const told = new Promise<void>((resolve) => {
+        wake = resolve;
+        this.#watching.add(resolve);
+        signal.addEventListener('abort', () => resolve(), { once: true });
+      });
+      await Promise.race([told, run]);
+      this.#watching.delete(wake!);
+      signal.throwIfAborted();
+    }
+    if (failure) throw failure.error;
+    yield { commits: this.#commits, instances: this.#instances, done: true };
+  }
+
+  #tell(): void {
+    for (const wake of this.#watching) wake();
+  }
+
+  async #rebuild(): Promise<void> {
+    const { data, store, follower, log } = this.#options;
+    const began = performance.now();
+    this.#commits = this.#instances = 0;
+    const rebuilding = await store.beginRebuild();
+    const catchUp = async (): Promise<void> => {
+      for (const tenant of new Set([...follower.tenants, ...(await store.tenants())]))
+        await foldToHeads(data, rebuilding, tenant, this.#stop.signal, (result) => {
+          this.#commits += result.commits;
+          this.#instances += result.instances;
+          this.#tell();
+        });
+    };
+    try {
+      await catchUp();
+      // The old one stands still for the last few commits, so that nothing that a sender was shown goes missing for a moment.
+      await follower.paused(async () => {
+        await catchUp();
+        await rebuilding.complete();
+      });
+    } catch (error) {
+      await rebuilding.abandon();
+      throw error;
+    }
+    const seconds = Math.round((performance.now() - began) / 1000);
+    log.info({ commits: this.#commits, instances: this.#instances, seconds }, 'the index is rebuilt');
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running?.catch(() => {}); // it was told to stop
+  }
+}

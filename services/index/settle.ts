@@ -1,0 +1,125 @@
+import type { Logger } from 'pino';
+import { systemCall } from '#platform/call.ts';
+import type { Jobs, Wake } from '#platform/ports.ts';
+import type { Service } from '#platform/rpc.types.ts';
+import { StudyEvent } from '#proto/index/v1/index.ts';
+import type { EntryId } from '#proto/storage/v1/log.ts';
+import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
+import type { DueStudy, SettlingStore } from './ports.ts';
+
+const STUDIES_AT_ONCE = 20;
+/** A study that cannot be settled (a full disk) is left alone for so long. */
+const RETRY_MS = 30_000;
+
+export interface SettlerOptions {
+  store: { settling: SettlingStore };
+  data: Pick<Service<typeof DataService>, 'readLog'>;
+  jobs: Jobs;
+  wake: Wake;
+  log: Logger;
+  settleMs: () => number;
+}
+
+/** Announces studies to which nothing was added for a while, once their metadata objects are written. At least once; jobs are deduplicated. */
+export class Settler {
+  readonly #options: SettlerOptions;
+  readonly #later = new Map<number, number>();
+  readonly #stop = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: SettlerOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    if (this.#stop.signal.aborted) return;
+    // Often enough that a short `index.settleMs` is kept to within a half.
+    const waitMs = Math.min(1_000, Math.max(20, this.#options.settleMs() / 2));
+    this.#timer = setTimeout(() => {
+      this.#running = this.tick().finally(() => this.start());
+    }, waitMs);
+    this.#timer.unref();
+  }
+
+  async tick(): Promise<void> {
+    const { store, settleMs, log } = this.#options;
+    try {
+      for (;;) {
+        const due = await store.settling.due(Date.now() - settleMs(), STUDIES_AT_ONCE + this.#later.size);
+        const now = Date.now();
+        const ready = due.filter((study) => (this.#later.get(study.study) ?? 0) <= now).slice(0, STUDIES_AT_ONCE);
+        for (const study of ready) {
+          if (this.#stop.signal.aborted) return;
+          await this.#one(study);
+        }
+        if (ready.length < STUDIES_AT_ONCE) return;
+      }
+    } catch (error) {
+      if (!this.#stop.signal.aborted) log.warn({ err: error }, 'studies could not be settled');
+    }
+  }
+
+  async #one(study: DueStudy): Promise<void> {
+    const { store, jobs, wake, log } = this.#options;
+    const { tenant, studyInstanceUid } = study;
+    try {
+      if (study.settled === 0 && !(await this.#settle(study))) return; // it changed: due again
+      const payload = Buffer.from(StudyEvent.encode({ tenant, studyInstanceUid }).finish());
+      await jobs.add({ queue: 'study.settled', key: `${tenant}/${studyInstanceUid}`, tenant, payload });
+      wake.publish('study.settled', tenant, payload);
+      await store.settling.announced(study);
+      this.#later.delete(study.study);
+    } catch (error) {
+      this.#later.set(study.study, Date.now() + RETRY_MS);
+      log.warn({ err: error, studyInstanceUid }, 'a study could not be settled; it is tried again');
+    }
+  }
+
+  async #settle(study: DueStudy): Promise<boolean> {
+    const { settling } = this.#options.store;
+    try {
+      return await settling.settle(study);
+    } catch (error) {
+      if (!isHeadsLost(error)) throw error;
+      await recoverHeads(this.#options.data, settling, study.tenant, error.entries, this.#stop.signal);
+      return settling.settle(study);
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+}
+
+export const isHeadsLost = (error: unknown): error is Error & { entries: EntryId[] } =>
+  error instanceof Error && error.name === 'HeadsLost';
+
+const COMMITS_AT_ONCE = 64;
+
+/** Reads headers again from the tables of contents that brought them: metadata objects may be lost, the log is not. */
+export async function recoverHeads(
+  data: Pick<Service<typeof DataService>, 'readLog'>,
+  settling: SettlingStore,
+  tenant: string,
+  entries: readonly EntryId[],
+  signal: AbortSignal,
+): Promise<void> {
+  const wanted = new Map(entries.map(({ lane, sequence }) => [`${lane}/${sequence}`, { lane, sequence }]));
+  let commits: Commit[] = [];
+  for (const { lane, sequence } of wanted.values()) {
+    const enough = new AbortController();
+    const call = systemCall(tenant, 'index.heads', AbortSignal.any([signal, enough.signal]));
+    for await (const commit of data.readLog(call, { after: [{ lane, sequence: sequence - 1 }], lanes: [lane] })) {
+      if (commit.sequence === sequence) commits.push(commit);
+      break;
+    }
+    enough.abort();
+    if (commits.length < COMMITS_AT_ONCE) continue;
+    await settling.giveHeads(tenant, commits);
+    commits = [];
+  }
+  if (commits.length > 0) await settling.giveHeads(tenant, commits);
+}
