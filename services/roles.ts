@@ -7,8 +7,6 @@ const MODULES = {
   'storage/keeper': async () => (await import('./storage/keeper/module.ts')).keeperModule,
   index: async () => (await import('./index/module.ts')).indexModule,
   ingest: async () => (await import('./ingest/module.ts')).module,
-  index: async () => (await import('./index/module.ts')).indexModule,
-  'storage/keeper': async () => (await import('./storage/keeper/module.ts')).keeperModule,
   'gateway/dimse': async () => (await import('./gateway/dimse/module.ts')).dimseModule,
   'gateway/http': async () => (await import('./gateway/http/module.ts')).httpModule,
 } satisfies Record<string, () => Promise<Module>>;
@@ -18,7 +16,7 @@ export type ModuleName = keyof typeof MODULES;
 /** role → modules, in the order in which they start; they stop in reverse, doors first. */
 export const ROLES = {
   all: {
-    modules: ['auth', 'storage/data', 'index', 'storage/keeper', 'ingest', 'gateway/dimse', 'gateway/http'],
+    modules: ['auth', 'storage/data', 'index', 'ingest', 'storage/keeper', 'gateway/dimse', 'gateway/http'],
     doc: 'everything in one process: the embedded default (file system and SQLite)',
   },
   auth: { modules: ['auth'], doc: 'who may' },
@@ -29,7 +27,6 @@ export const ROLES = {
   },
   storage: { modules: ['storage/data', 'storage/keeper'], doc: 'the archive for readers, and its upkeep' },
   index: { modules: ['index'], doc: 'what the archive shows: the fold over the log, and its questions' },
-  index: { modules: ['index'], doc: 'the projection: searching, locating, counting; folds the log' },
   gateway: { modules: ['gateway/http'], doc: 'the HTTP door: DICOMweb, API, viewer' },
 } as const satisfies Record<string, { modules: readonly ModuleName[]; doc: string }>;
 

@@ -258,13 +258,13 @@ function announce(
   const has = (key: string) => Object.hasOwn(settings.table, key);
   const milliseconds = Math.round(performance.now() - began);
   const doors = [
-    ['http', 'HTTP'],
-    ['dimse', 'DICOM'],
+    ['http', 'HTTP', 'http://'],
+    ['dimse', 'DICOM', ''],
   ].filter(([key]) => has(`${key}.port`) && settings.number(`${key}.port`) > 0);
   const addresses = doors.map(
-    ([key, name]) =>
+    ([key, name, scheme]) =>
       `${name} ${listenHosts(settings.string(`${key}.host`))
-        .map((host) => hostPort(host, settings.number(`${key}.port`)))
+        .map((host) => scheme + hostPort(host, settings.number(`${key}.port`)))
         .join(', ')}`,
   );
   const open = has('http.tokenFile') && settings.string('http.tokenFile') === '';

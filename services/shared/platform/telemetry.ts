@@ -84,6 +84,7 @@ export const LOG_FIELDS: ReadonlySet<string> = new Set([
   'alarms',
   'problems',
   'errorComment',
+  'comment',
   'offendingElements',
   'limit',
   'result',
