@@ -377,8 +377,13 @@ limit('unnegotiatedMax', 'idle connections lose to newer ones, a modality gets i
 limit('keepAliveMs', 'is set on the socket', () => {
   const calls: unknown[] = [];
   const socket = new Duplex({ read() {}, write: (_, __, done) => done() }) as unknown as Socket;
-  socket.setNoDelay = (on) => (calls.push(['noDelay', on]), socket);
-  socket.setKeepAlive = (on, ms) => (calls.push(['keepAlive', on, ms]), socket);
+  const record =
+    (name: string) =>
+    (...values: unknown[]) => {
+      calls.push([name, ...values]);
+      return socket;
+    };
+  Object.assign(socket, { setNoDelay: record('noDelay'), setKeepAlive: record('keepAlive') });
   const nobody = {
     associateIndication() {},
     associateConfirm() {},

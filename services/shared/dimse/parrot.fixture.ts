@@ -8,7 +8,9 @@ import { PduReader } from './reader.ts';
 
 // A test that fails half-way must not keep the process alive.
 const closers: (() => void)[] = [];
-after(() => closers.forEach((close) => close()));
+after(() => {
+  for (const close of closers) close();
+});
 
 export class Parrot {
   readonly socket: Socket;
