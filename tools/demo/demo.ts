@@ -30,7 +30,7 @@ interface Sample {
 function readSample(file: string): Sample {
   const bytes = readFileSync(file);
   const prefix = readPart10Prefix(bytes, true);
-  if ('needMoreBytes' in prefix) throw new Error(`${file} is no Part 10 file`);
+  if (prefix.needMoreBytes !== undefined) throw new Error(`${file} is no Part 10 file`);
   const dataSet = bytes.subarray(prefix.dataSetOffset);
   const header = new DataSet(skim(dataSet, prefix.transferSyntaxUid));
   return {

@@ -65,12 +65,16 @@ export async function startServer(options: ServerOptions = {}): Promise<GantrySe
   }
 
   async function spawnIt(): Promise<void> {
-    child = spawn(process.execPath, [join(import.meta.dirname, '../../services/main.ts'), options.role ?? 'all'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    child = spawn(process.execPath, [join(import.meta.dirname, '../../services/main.ts'), options.role ?? 'all'], {
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     child.stdout!.on('data', (chunk: Buffer) => chunks.push(chunk));
     child.stderr!.on('data', (chunk: Buffer) => chunks.push(chunk));
     ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve(signal ?? code ?? 1)));
     for (const until = Date.now() + READY_MS; ; await new Promise((resolve) => setTimeout(resolve, 25))) {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`Gantry stopped while starting:\n${text()}`);
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`Gantry stopped while starting:\n${text()}`);
       const answer = await fetch(`http://127.0.0.1:${httpPort}/readyz`).catch(() => undefined); // not listening yet
       if (answer?.ok) return;
       if (Date.now() > until) {
