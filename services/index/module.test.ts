@@ -9,9 +9,8 @@ import { createTestContext, type TestContext } from '#platform/testing.ts';
 import { IndexService, LocateRequest, StudyEvent } from '#proto/index/v1/index.ts';
 import type { Entry, Position } from '#proto/storage/v1/log.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
-import { dataModule } from '../storage/data/module.ts';
+import { loadRole } from '../roles.ts';
 import { collect, type Made, storeInstance } from './instances.testing.ts';
-import { indexModule } from './module.ts';
 
 const STUDY = '1.2.826.0.1.1';
 const SERIES = `${STUDY}.1`;
@@ -24,7 +23,11 @@ const made = (n: number, more: Partial<Made> = {}): Made => ({
 });
 
 async function house(options: Parameters<typeof createTestContext>[0] = {}): Promise<TestContext> {
-  return createTestContext({ modules: [dataModule, indexModule], ...options });
+  const { modules } = await loadRole('all');
+  return createTestContext({
+    modules: modules.filter(({ name }) => name === 'storage/data' || name === 'index'),
+    ...options,
+  });
 }
 
 async function store(context: TestContext, ...instances: Made[]): Promise<Position[]> {

@@ -1,4 +1,4 @@
-import type { Logger } from 'pino';
+import type { Context } from '#platform/module.ts';
 import type { Service } from '#platform/rpc.types.ts';
 import type { RebuildProgress } from '#proto/index/v1/index.ts';
 import type { DataService } from '#proto/storage/v1/storage.ts';
@@ -9,7 +9,7 @@ export interface RebuilderOptions {
   data: Pick<Service<typeof DataService>, 'readLog'>;
   store: IndexStore;
   follower: Follower;
-  log: Logger;
+  log: Context['log'];
 }
 
 /** Builds the index again beside the one that answers, and puts it in its place: whatever this one lacks, the log has. */

@@ -1,5 +1,5 @@
-import type { Logger } from 'pino';
 import { systemCall } from '#platform/call.ts';
+import type { Context } from '#platform/module.ts';
 import type { Jobs, Wake } from '#platform/ports.ts';
 import type { Service } from '#platform/rpc.types.ts';
 import { StudyEvent } from '#proto/index/v1/index.ts';
@@ -16,7 +16,7 @@ export interface SettlerOptions {
   data: Pick<Service<typeof DataService>, 'readLog'>;
   jobs: Jobs;
   wake: Wake;
-  log: Logger;
+  log: Context['log'];
   settleMs: () => number;
 }
 

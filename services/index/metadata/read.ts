@@ -1,11 +1,9 @@
 import { hash } from 'node:crypto';
-import type { DatabaseSync } from 'node:sqlite';
-import { zstdDecompressSync } from 'node:zlib';
 import type { EntryId } from '#proto/storage/v1/log.ts';
-import { ByteReader } from '../adapters/sqlite/bytes.ts';
 import { correctionsOf, mergesOf } from '../adapters/sqlite/controls.ts';
+import { type Header, recentHeads } from '../adapters/sqlite/heads.ts';
 import { instancesOf } from '../adapters/sqlite/read.ts';
-import { statement } from '../adapters/sqlite/schema.ts';
+import { type Database, statement } from '../adapters/sqlite/schema.ts';
 import { type Correction, correctionsFor, type Merge } from '../fold/correct.ts';
 import { dataSetOf } from '../fold/describe.ts';
 import { idKey } from '../fold/order.ts';
@@ -38,24 +36,6 @@ export class MissingHeads extends Error {
   }
 }
 
-export interface Header {
-  head: Buffer;
-  charset: string;
-}
-
-/** Headers of what arrived since the series last settled, by entry. */
-export function recentHeads(db: DatabaseSync, series: number): Map<string, Header> {
-  const heads = new Map<string, Header>();
-  for (const row of statement(db, 'SELECT data FROM recent_heads WHERE series = ? ORDER BY id').all(series)) {
-    const read = new ByteReader(zstdDecompressSync(row.data as Uint8Array));
-    while (!read.done) {
-      const id = { lane: read.text(), sequence: read.number(), n: read.number() };
-      heads.set(idKey(id), { charset: read.text(), head: read.bytes() });
-    }
-  }
-  return heads;
-}
-
 const versionOf = (record: EntryRecord): string => record.version.toString('hex');
 
 /**
@@ -73,7 +53,7 @@ export class MetadataReader {
     this.#bytesMax = bytesMax;
   }
 
-  views(db: DatabaseSync, row: SeriesRow): InstanceView[] {
+  views(db: Database, row: SeriesRow): InstanceView[] {
     const held = this.#of(row.id);
     if (!held.views || held.revision !== row.revision) {
       held.views = instancesOf(db, row.id);
@@ -84,13 +64,13 @@ export class MetadataReader {
   }
 
   /** Headers for these entries of the series, in their order. */
-  heads(db: DatabaseSync, row: SeriesRow, records: readonly EntryRecord[]): Header[] {
+  heads(db: Database, row: SeriesRow, records: readonly EntryRecord[]): Header[] {
     const found = this.#find(db, row, records, (object, version) => object.head(version));
     return records.map((record) => found.get(versionOf(record))!);
   }
 
   /** DICOM JSON texts with root marks, corrections laid over. */
-  texts(db: DatabaseSync, row: SeriesRow, records: readonly EntryRecord[]): Buffer[] {
+  texts(db: Database, row: SeriesRow, records: readonly EntryRecord[]): Buffer[] {
     const held = this.#of(row.id);
     const corrections = correctionsOf(db, row.tenant, row.studyInstanceUid);
     const merges = mergesOf(db, row.tenant);
@@ -109,7 +89,7 @@ export class MetadataReader {
   }
 
   #convert(
-    db: DatabaseSync,
+    db: Database,
     row: SeriesRow,
     records: readonly EntryRecord[],
     corrections: readonly Correction[],
@@ -146,7 +126,7 @@ export class MetadataReader {
   }
 
   #find(
-    db: DatabaseSync,
+    db: Database,
     row: SeriesRow,
     records: readonly EntryRecord[],
     take: (object: { head(version: string): Header | undefined }, version: string) => Header | undefined,
@@ -184,7 +164,7 @@ export class MetadataReader {
    * Writes the series' metadata object: every version that is not purged, so that what is restored from the trash has its header too.
    * Its name is a digest of what stands in it: a rebuild finds it written already.
    */
-  write(db: DatabaseSync, row: SeriesRow): string {
+  write(db: Database, row: SeriesRow): string {
     const views = this.views(db, row);
     const records = [...new Map(views.flatMap(headed).map((record) => [versionOf(record), record])).values()].sort(
       (a, b) => (versionOf(a) < versionOf(b) ? -1 : 1),
@@ -252,12 +232,12 @@ const headed = (view: InstanceView): EntryRecord[] => [
   ...view.trashed,
 ];
 
-/** A header that cannot be read (see the fold's alarm) still has its UIDs. */
 function plainText(row: SeriesRow, record: EntryRecord, { head, charset }: Header): Buffer {
   const at = { ...row, sopInstanceUid: record.sopInstanceUid };
   try {
     return instanceText(dataSetOf(head, charset), at);
   } catch {
+    // A header that cannot be read (the fold has raised an alarm) still has its UIDs.
     return Buffer.from(
       JSON.stringify({
         '00080016': { vr: 'UI', Value: [record.sopClassUid] },
@@ -269,17 +249,17 @@ function plainText(row: SeriesRow, record: EntryRecord, { head, charset }: Heade
   }
 }
 
-const readers = new WeakMap<DatabaseSync, MetadataReader>();
+const readers = new WeakMap<Database, MetadataReader>();
 /** A reader's connections all know its metadata. */
-export const bindMetadata = (db: DatabaseSync, reader: MetadataReader): void => void readers.set(db, reader);
+export const bindMetadata = (db: Database, reader: MetadataReader): void => void readers.set(db, reader);
 
-export function metadataReaderOf(db: DatabaseSync): MetadataReader {
+export function metadataReaderOf(db: Database): MetadataReader {
   const reader = readers.get(db);
   if (!reader) throw new Error('a connection without metadata');
   return reader;
 }
 
-export function seriesRow(db: DatabaseSync, series: number): SeriesRow | undefined {
+export function seriesRow(db: Database, series: number): SeriesRow | undefined {
   return statement(db, `${SERIES_ROW} WHERE series.id = ?`).get(series) as unknown as SeriesRow | undefined;
 }
 
@@ -288,7 +268,7 @@ export function seriesRow(db: DatabaseSync, series: number): SeriesRow | undefin
  * Without UIDs: every instance that shows.
  */
 export function instanceJson(
-  db: DatabaseSync,
+  db: Database,
   series: number,
   sopInstanceUids?: ReadonlySet<string>,
 ): Map<string, JsonAttributes> {

@@ -1,8 +1,7 @@
 import { hash } from 'node:crypto';
-import type { DatabaseSync } from 'node:sqlite';
 import type { MetadataRequest } from '#proto/index/v1/index.ts';
 import { seriesInScope } from '../adapters/sqlite/queries.ts';
-import { statement } from '../adapters/sqlite/schema.ts';
+import { type Database, statement } from '../adapters/sqlite/schema.ts';
 import type { SettledSeries } from '../adapters/sqlite/settling.ts';
 import { metadataReaderOf, SERIES_ROW, type SeriesRow } from './read.ts';
 import { withRoot } from './text.ts';
@@ -13,7 +12,7 @@ const INSTANCES_AT_ONCE = 64;
 
 /** First { found, etag }, then the JSON array's bytes in parts. */
 export function* metadata(
-  db: DatabaseSync,
+  db: Database,
   tenant: string,
   request: MetadataRequest,
 ): Generator<{ found: boolean; etag: string } | Uint8Array | undefined> {
@@ -72,11 +71,11 @@ export function* metadata(
 const COMMA = Buffer.from(',');
 
 /** Revisions count from one in each file: an ETag of the one before must not hold in the next. */
-const generationOf = (db: DatabaseSync): unknown =>
+const generationOf = (db: Database): unknown =>
   statement(db, `SELECT value FROM meta WHERE key = 'created'`).get()?.value;
 
 /** Writes the metadata object of each of the study's series; what the writer then takes over. */
-export function* metadataObjects(db: DatabaseSync, study: number): Generator<SettledSeries> {
+export function* metadataObjects(db: Database, study: number): Generator<SettledSeries> {
   const reader = metadataReaderOf(db);
   const rows = statement(db, `${SERIES_ROW} WHERE series.study = ?`).all(study) as unknown as SeriesRow[];
   for (const row of rows) {

@@ -2,6 +2,9 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { canonical, trimGroup } from '../../search/match-text.ts';
 import { plainDate } from '../../search/match-time.ts';
 
+/** So that nobody outside the adapters names node:sqlite. */
+export type Database = DatabaseSync;
+
 /** Raised whenever a table, a block or a document changes its shape: an index of another version rebuilds itself. */
 export const INDEX_VERSION = 1;
 

@@ -1,8 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite';
-import { zstdCompressSync } from 'node:zlib';
 import { type RawCommit, readCommit } from '../../fold/commit.ts';
 import type { DueStudy } from '../../ports.ts';
-import { ByteWriter } from './bytes.ts';
+import { keepHeads } from './heads.ts';
 import { statement, tenantId } from './schema.ts';
 import type { IndexWriter } from './writer.ts';
 
@@ -76,23 +75,14 @@ export function giveHeads(db: DatabaseSync, tenantName: string, commits: readonl
       for (const { id, entry } of readCommit(raw).entries) {
         const { kind } = entry;
         if (kind?.$case !== 'instance' && kind?.$case !== 'large') continue;
-        const { studyInstanceUid, seriesInstanceUid, source, head } = kind.value;
+        const { studyInstanceUid, seriesInstanceUid } = kind.value;
         const row = statement(
           db,
           `SELECT series.id, study FROM series JOIN studies ON studies.id = study
            WHERE tenant = ? AND study_instance_uid = ? AND series_instance_uid = ?`,
         ).get(tenant, studyInstanceUid, seriesInstanceUid);
         if (!row) continue;
-        const out = new ByteWriter();
-        out.text(id.lane);
-        out.number(id.sequence);
-        out.number(id.n);
-        out.text(source?.defaultCharset ?? '');
-        out.bytes(head);
-        statement(db, 'INSERT INTO recent_heads (series, data) VALUES (?, ?)').run(
-          row.id as number,
-          zstdCompressSync(out.end()),
-        );
+        keepHeads(db, row.id as number, [{ id, instance: kind.value }]);
         statement(db, 'UPDATE studies SET settled = 0 WHERE id = ?').run(row.study as number);
       }
     db.exec('COMMIT');

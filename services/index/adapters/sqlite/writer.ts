@@ -1,20 +1,12 @@
 import type { DatabaseSync } from 'node:sqlite';
-import { zstdCompressSync } from 'node:zlib';
-import type { Entry, EntryId, Instance } from '#proto/storage/v1/log.ts';
-import {
-  type Describe,
-  overlayAttributes,
-  type RawCommit,
-  type ReadableCommit,
-  readCommit,
-  StrangeCommit,
-} from '../../fold/commit.ts';
+import type { EntryId, Instance } from '#proto/storage/v1/log.ts';
+import { type Describe, type RawCommit, type ReadableCommit, readCommit, StrangeCommit } from '../../fold/commit.ts';
 import { type ControlPatch, joinControl, patchesOf } from '../../fold/control.ts';
 import type { Merge } from '../../fold/correct.ts';
-import { idKey, msOfStamp, orderOf, stampOfOrder } from '../../fold/order.ts';
-import type { EntryControl, EntryRecord, VersionPolicy } from '../../fold/types.ts';
-import { ByteWriter } from './bytes.ts';
-import { correctionsOf, mergesOf } from './controls.ts';
+import { idKey, msOfStamp, stampOfOrder } from '../../fold/order.ts';
+import type { EntryRecord, VersionPolicy } from '../../fold/types.ts';
+import { correctionsOf, keepControl, keepPending, mergesOf, takePending } from './controls.ts';
+import { keepHeads } from './heads.ts';
 import { keyText, statement } from './schema.ts';
 import { SeriesState } from './series-state.ts';
 import { sopHash } from './sop-hash.ts';
@@ -36,7 +28,6 @@ export interface FoldResult {
 /** Entries in decoded blocks that the writer keeps between commits: about 40 MB. */
 const RECORDS_HELD_MAX = 50_000;
 const SERIES_HELD_MAX = 500;
-const HEADS_PER_ROW = 64;
 
 interface Arrival {
   id: EntryId;
@@ -181,7 +172,7 @@ export class IndexWriter {
           continue;
         }
         for (const patch of patchesOf(id, entry)) workOf(patch.studyInstanceUid).patches.push(patch);
-        const kept = this.#keepControl(tenant, id, entry, result);
+        const kept = keepControl(this.#db, tenant, id, entry, result.alarms);
         if (!kept) continue;
         if (kind.$case === 'identity') identities = true;
         else {
@@ -195,52 +186,6 @@ export class IndexWriter {
       }
     if (identities) for (const study of this.#regroup(tenant)) workOf(study).recompute = true;
     return studies;
-  }
-
-  /** Keeps a control entry for what is asked later; answers the study that it speaks of, or a word for an identity. */
-  #keepControl(tenant: number, id: EntryId, entry: Entry, result: FoldResult): string | undefined {
-    const kind = entry.kind!;
-    const sort = orderOf(entry.stamp, id);
-    const keep = (study: string, body: unknown): string => {
-      statement(
-        this.#db,
-        'INSERT OR REPLACE INTO controls (tenant, sort, kind, study_instance_uid, body) VALUES (?, ?, ?, ?, ?)',
-      ).run(tenant, sort, kind.$case, study, JSON.stringify(body));
-      return study;
-    };
-    switch (kind.$case) {
-      case 'delete':
-        return keep(kind.value.studyInstanceUid, { actor: kind.value.actor, reason: kind.value.reason });
-      case 'restore':
-        return keep(kind.value.studyInstanceUid, { actor: kind.value.actor });
-      case 'decision':
-        return keep(kind.value.subject, { actor: kind.value.actor, verdict: kind.value.verdict });
-      case 'hold':
-        return keep(kind.value.studyInstanceUid, {
-          on: kind.value.on,
-          reason: kind.value.reason,
-          actor: kind.value.actor,
-        });
-      case 'overlay': {
-        const attributes = overlayAttributes(kind.value.dataSetJson);
-        if (!attributes) {
-          result.alarms.push(`the correction ${idKey(id)} is no DICOM JSON object, and is not shown`);
-          return undefined;
-        }
-        const { studyInstanceUid, seriesInstanceUid, sopInstanceUid } = kind.value;
-        return keep(studyInstanceUid, { seriesInstanceUid, sopInstanceUid, attributes });
-      }
-      case 'identity': {
-        const { fromPatient, fromIssuer, toPatient, toIssuer } = kind.value;
-        if (kind.value.kind !== 'merge' || fromPatient === '' || toPatient === '') return undefined;
-        return keep('identity', {
-          from: { patientId: fromPatient, issuer: fromIssuer },
-          to: { patientId: toPatient, issuer: toIssuer },
-        });
-      }
-      default:
-        return undefined; // moved speaks only to entries, closed to nobody here
-    }
   }
 
   #mergesOf(tenant: number): Map<string, Merge> {
@@ -274,7 +219,7 @@ export class IndexWriter {
     if (!study) {
       // What controls say before anything has arrived waits in `pending` and `controls`.
       if (work.arrivals.size === 0) {
-        this.#wait(tenant, work.patches);
+        keepPending(db, tenant, work.patches);
         return;
       }
       study = createStudy(db, tenant, uid);
@@ -354,7 +299,7 @@ export class IndexWriter {
         bitsAllocated: description.bitsAllocated,
         variant: state.variantOf(description.attributes),
       };
-      const control = pendingAny ? this.#takePending(tenant, instance.studyInstanceUid, id) : undefined;
+      const control = pendingAny ? takePending(db, tenant, instance.studyInstanceUid, id) : undefined;
       if (control) record.control = control;
       const fresh = this.#register(tenant, tenantName, state.id, instance.sopInstanceUid);
       if (!fresh || control) plain = false;
@@ -362,7 +307,7 @@ export class IndexWriter {
       records.push(record);
     }
     state.append(db, records);
-    this.#keepHeads(state.id, arrivals);
+    keepHeads(db, state.id, arrivals);
     return plain;
   }
 
@@ -387,50 +332,6 @@ export class IndexWriter {
     return true;
   }
 
-  #keepHeads(series: number, arrivals: Arrival[]): void {
-    for (let from = 0; from < arrivals.length; from += HEADS_PER_ROW) {
-      const out = new ByteWriter();
-      for (const { id, instance } of arrivals.slice(from, from + HEADS_PER_ROW)) {
-        out.text(id.lane);
-        out.number(id.sequence);
-        out.number(id.n);
-        out.text(instance.source?.defaultCharset ?? '');
-        out.bytes(instance.head);
-      }
-      statement(this.#db, 'INSERT INTO recent_heads (series, data) VALUES (?, ?)').run(
-        series,
-        zstdCompressSync(out.end()),
-      );
-    }
-  }
-
-  #takePending(tenant: number, study: string, id: EntryId): EntryControl | undefined {
-    const key = [tenant, id.lane, id.sequence, id.n] as const;
-    const row = statement(
-      this.#db,
-      'SELECT control FROM pending WHERE tenant = ? AND lane = ? AND sequence = ? AND n = ? AND study_instance_uid = ?',
-    ).get(...key, study);
-    if (!row) return undefined;
-    statement(
-      this.#db,
-      'DELETE FROM pending WHERE tenant = ? AND lane = ? AND sequence = ? AND n = ? AND study_instance_uid = ?',
-    ).run(...key, study);
-    return JSON.parse(row.control as string) as EntryControl;
-  }
-
-  #wait(tenant: number, patches: Iterable<ControlPatch>): void {
-    const select = `SELECT control FROM pending WHERE tenant = ? AND lane = ? AND sequence = ? AND n = ? AND study_instance_uid = ?`;
-    for (const { id, studyInstanceUid, control } of patches) {
-      const key = [tenant, id.lane, id.sequence, id.n, studyInstanceUid] as const;
-      const row = statement(this.#db, select).get(...key);
-      const joined = joinControl(row && (JSON.parse(row.control as string) as EntryControl), control);
-      statement(
-        this.#db,
-        'INSERT OR REPLACE INTO pending (tenant, lane, sequence, n, study_instance_uid, control) VALUES (?, ?, ?, ?, ?, ?)',
-      ).run(...key, JSON.stringify(joined));
-    }
-  }
-
   /** Says to entries what controls said of them; what names no entry known yet waits. Answers the series in which something changed. */
   #patch(tenant: number, patches: ControlPatch[], series: ReadonlyMap<string, SeriesState>): SeriesState[] {
     const byEntry = new Map<string, ControlPatch>();
@@ -451,7 +352,7 @@ export class IndexWriter {
       });
       if (any) changed.push(state);
     }
-    this.#wait(tenant, byEntry.values());
+    keepPending(this.#db, tenant, byEntry.values());
     return changed;
   }
 
