@@ -242,6 +242,29 @@ describe('limits', () => {
     assert.equal((await third).error, '');
   });
 
+  test('a sender that dribbles over many associations does not shut out another', async () => {
+    await house({ settings: { 'ingest.permitBytesPerSender': SMALL * 2 } });
+    const of = (address: string) => ({ source: { ...SOURCE, address } });
+    const bytes = dataSet();
+    const gates: (() => void)[] = [];
+    async function* dribble() {
+      yield bytes.subarray(0, 100);
+      await new Promise<void>((resolve) => gates.push(resolve));
+      yield bytes.subarray(100);
+    }
+    const slow = Array.from({ length: 6 }, () => store(dribble(), of('10.0.0.1')));
+    assert.equal((await store([bytes], of('10.0.0.2'))).error, '');
+    const opened = async () => {
+      while (gates.length === 0) await new Promise((resolve) => setImmediate(resolve));
+      gates.shift()!();
+    };
+    for (const _ of slow) await opened();
+    assert.deepEqual(
+      (await Promise.all(slow)).map(({ error }) => error),
+      ['', '', '', '', '', ''],
+    );
+  });
+
   test('a large instance gives most of its permit back while it streams', async () => {
     await house({ settings: { 'ingest.permitBytes': SMALL + 16 * 1024 } });
     const bytes = dataSet(LARGE);

@@ -75,7 +75,7 @@ export class Accept {
     let reading: Reading | undefined;
     try {
       const limits = this.#limits();
-      permit = await this.#permits.take(limits.smallBytes, call.signal);
+      permit = await this.#permits.take(limits.smallBytes, call.signal, senderOf(source));
       reading = new Reading(await open(), source, studyOfPath, limits.headBytes);
       if (await reading.gather(pull, limits.smallBytes)) {
         const { instance, prefix } = reading.finish();
@@ -270,6 +270,9 @@ class Reading {
     return { instance, prefix };
   }
 }
+
+/** An address opens many associations; a title is what a sender without an address (a test, another process) has. */
+const senderOf = (source: Source | undefined): string => source?.address || source?.callingAeTitle || '';
 
 function answerOf(reading: Reading | undefined): StoreResponse {
   const named = reading?.instance ?? reading?.opened.stated;

@@ -36,6 +36,7 @@ export const module: Module = {
     const counts = { accepted: 0, refused: 0, bytes: 0 };
     const observer = observe(context, counts);
     const permits = new Permits(settings.number('ingest.permitBytes'), () => ({
+      senderBytes: settings.number('ingest.permitBytesPerSender'),
       waiters: settings.number('ingest.permitWaiters'),
       waitMs: settings.number('ingest.permitWaitMs'),
     }));

@@ -5,8 +5,8 @@ import { type Permit, Permits } from './permits.ts';
 
 const never = new AbortController().signal;
 const limits =
-  (waiters: number, waitMs = 60_000) =>
-  () => ({ waiters, waitMs });
+  (waiters: number, waitMs = 60_000, senderBytes = Infinity) =>
+  () => ({ waiters, waitMs, senderBytes });
 
 test('permits are given in order, and never more than there are', async () => {
   const permits = new Permits(10, limits(10));
@@ -55,6 +55,24 @@ test('who gives up makes room for the next, also when more was asked for in fron
   await assert.rejects(permits.take(1, abort.signal), { code: 'cancelled' });
   assert.equal(permits.inUse, 0);
   assert.throws(() => void permits.take(11, never), RangeError);
+});
+
+test('one sender never holds all', async () => {
+  const permits = new Permits(10, limits(10, 60_000, 6));
+  const slow = [await permits.take(3, never, 'slow'), await permits.take(3, never, 'slow')];
+  const order: string[] = [];
+  const third = permits.take(3, never, 'slow').then(() => order.push('slow'));
+  const other = await permits.take(4, never, 'other');
+  const next = permits.take(2, never, 'other').then(() => order.push('other'));
+  assert.equal(permits.waiting, 2);
+  other.release();
+  await next;
+  assert.deepEqual(order, ['other'], 'there is memory, but not for the slow one');
+  slow[0]!.release();
+  await third;
+  assert.equal(permits.waiting, 0);
+  const greedy = new Permits(10, limits(10, 60_000, 2));
+  assert.equal((await greedy.take(8, never, 'x')).constructor.name, 'Permit', 'one is always allowed');
 });
 
 test('whatever happens, what is in use is what is held', async () => {

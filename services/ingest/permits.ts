@@ -2,21 +2,26 @@ import { GantryError } from '#platform/errors.ts';
 
 /**
  * Memory for instances on their way in. A permit is taken before the first byte of a body is pulled; who has none does not read,
- * and that is what fills the sender's TCP window. Waiters are served in order, their number and their wait are bounded.
+ * and that is what fills the sender's TCP window. Waiters are served in order, their number and their wait are bounded; one sender
+ * never holds all of it, however many associations it opens and however slowly it sends.
  */
 export interface PermitLimits {
+  /** What one sender may hold. */
+  senderBytes: number;
   waiters: number;
   waitMs: number;
 }
 
 interface Waiter {
   bytes: number;
+  sender: string;
   grant(permit: Permit): void;
 }
 
 export class Permits {
   readonly total: number;
   #inUse = 0;
+  readonly #inUseBySender = new Map<string, number>();
   #waiting: Waiter[] = [];
   readonly #limits: () => PermitLimits;
 
@@ -33,11 +38,14 @@ export class Permits {
   }
 
   /** Resolves once `bytes` are ours. Fails with `no-permit` when the queue is full or the wait was too long, `cancelled` on abort. */
-  take(bytes: number, signal: AbortSignal): Promise<Permit> {
+  take(bytes: number, signal: AbortSignal, sender = ''): Promise<Permit> {
     if (bytes > this.total) throw new RangeError('a permit larger than all memory for permits');
     if (signal.aborted) return Promise.reject(new GantryError('cancelled', 'cancelled before a permit was taken'));
-    if (this.#waiting.length === 0 && this.#inUse + bytes <= this.total) return Promise.resolve(this.#grant(bytes));
     const limits = this.#limits();
+    // Nobody stands before us but those that may not have more.
+    const first = !this.#waiting.some((waiter) => this.#may(waiter.bytes, waiter.sender, limits));
+    if (first && this.#may(bytes, sender, limits) && this.#inUse + bytes <= this.total)
+      return Promise.resolve(this.#grant(bytes, sender));
     if (this.#waiting.length >= limits.waiters)
       return Promise.reject(new GantryError('no-permit', 'too many instances wait for memory (ingest.permitWaiters)'));
     return new Promise((resolve, reject) => {
@@ -59,6 +67,7 @@ export class Permits {
       };
       const waiter: Waiter = {
         bytes,
+        sender,
         grant: (permit) => {
           settle();
           resolve(permit);
@@ -69,18 +78,39 @@ export class Permits {
     });
   }
 
-  #grant(bytes: number): Permit {
-    this.#inUse += bytes;
+  /** A sender that holds nothing may always have one. */
+  #may(bytes: number, sender: string, limits: PermitLimits): boolean {
+    const held = this.#inUseBySender.get(sender) ?? 0;
+    return held === 0 || held + bytes <= limits.senderBytes;
+  }
+
+  #grant(bytes: number, sender: string): Permit {
+    this.#count(bytes, sender);
     return new Permit(bytes, (freed) => {
-      this.#inUse -= freed;
+      this.#count(-freed, sender);
       this.#serve();
     });
   }
 
+  #count(bytes: number, sender: string): void {
+    this.#inUse += bytes;
+    const held = (this.#inUseBySender.get(sender) ?? 0) + bytes;
+    if (held === 0) this.#inUseBySender.delete(sender);
+    else this.#inUseBySender.set(sender, held);
+  }
+
+  /** In order; who may not have more steps aside, but who only lacks memory is not overtaken: a large one would starve. */
   #serve(): void {
-    while (this.#waiting.length > 0 && this.#inUse + this.#waiting[0]!.bytes <= this.total) {
-      const waiter = this.#waiting.shift()!;
-      waiter.grant(this.#grant(waiter.bytes));
+    const limits = this.#limits();
+    for (let at = 0; at < this.#waiting.length; ) {
+      const { bytes, sender, grant } = this.#waiting[at]!;
+      if (!this.#may(bytes, sender, limits)) {
+        at++;
+        continue;
+      }
+      if (this.#inUse + bytes > this.total) return;
+      this.#waiting.splice(at, 1);
+      grant(this.#grant(bytes, sender));
     }
   }
 }

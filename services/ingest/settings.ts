@@ -19,6 +19,14 @@ export const settings: SettingsTable = {
     limit: true,
     doc: 'Memory for instances on their way in. Each takes ingest.smallLimit before its first byte is read, so the default lets 64 senders write at once.',
   },
+  'ingest.permitBytesPerSender': {
+    type: 'bytes',
+    default: 128 * MIB,
+    min: MIB,
+    limit: true,
+    reload: true,
+    doc: 'What one sender (network address) may hold of ingest.permitBytes: half, so that one that opens many associations and dribbles cannot shut out all others.',
+  },
   'ingest.permitWaiters': {
     type: 'integer',
     default: 1024,
