@@ -110,7 +110,9 @@ test('platform.auditQueueMax: what no disk takes is counted, and the process say
     const audit = await open();
     assert.equal(audit.health().ready, true);
     for (let n = 0; n < 25; n++) audit.record(systemCall('main', 'r'), event('u', String(n)));
+    assert.equal(audit.health().ready, false);
     await audit.close();
+    assert.equal(audit.health().ready, true);
     assert.equal(lines(join(directory, 'audit.jsonl')).length, 10);
     assert.match(await expose(), /gantry_audit_events_lost_total 15/);
   }));

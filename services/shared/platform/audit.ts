@@ -18,7 +18,7 @@ export interface AuditLimits {
   queueMax: number;
 }
 export interface AuditRunning extends Audit {
-  /** Not ready while events are lost because the disk does not take them. */
+  /** Not ready while events are lost because the disk does not take them; while they only wait, images come first. */
   health(): { ready: boolean; detail: string };
   close(): Promise<void>;
 }
@@ -133,10 +133,10 @@ export async function fileAudit(
       queue.push(auditLine(call, event, new Date()));
       kick();
     },
-    health: () =>
-      failing
-        ? { ready: false, detail: `the audit trail cannot be written; ${queue.length} events wait` }
-        : { ready: true, detail: 'written' },
+    health: () => ({
+      ready: queue.length < limits().queueMax,
+      detail: failing ? `the audit trail cannot be written; ${queue.length} events wait` : 'written',
+    }),
     async close() {
       closing = true;
       stop.abort();

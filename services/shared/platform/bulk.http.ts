@@ -156,7 +156,10 @@ async function answer(
         .end();
   }
   // What the handler did not want is not read either; its sender has a moment to see the answer before the connection goes.
-  if (!request.complete) setTimeout(() => request.destroy(), LINGER_MS).unref();
+  if (request.complete) return;
+  const close = () => setTimeout(() => request.destroy(), LINGER_MS).unref();
+  if (response.writableFinished) close();
+  else response.once('finish', close);
 }
 
 /** An iterator over a message whose early end does not destroy the socket, on which an answer may still travel. */
@@ -254,6 +257,11 @@ async function send(
   body: Bytes | readonly Buffer[] | undefined,
   stop: AbortSignal,
 ): Promise<void> {
+  if (body === undefined) {
+    // With its length and in one packet: the server has the whole request when it answers, and the connection is used again.
+    request.end(frame);
+    return;
+  }
   request.write(frame);
   try {
     await pump(toBytes(body), request, stop);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { GantryError } from './errors.ts';
@@ -286,6 +287,40 @@ for (const overGrpc of [false, true])
       ));
 
     if (overGrpc) {
+      test('platform.bulkSockets: a request beyond waits for a connection, and they are used again', () => {
+        let now = 0;
+        let most = 0;
+        return withRoutes(
+          {
+            read: async () => {
+              most = Math.max(most, ++now);
+              await new Promise((resolve) => setImmediate(resolve));
+              now--;
+              return { response: { length: 1 } };
+            },
+            put: async (_call, _request, body) => ({
+              response: { ...PUT_ANSWER, length: (await gather(body)).length },
+            }),
+          },
+          async (context) => {
+            let connections = 0;
+            const count = () => connections++;
+            subscribe('net.server.socket', count);
+            try {
+              const read = async () => gather((await context.bulk(BULK.read)(context.call(), READ)).body);
+              const put = () => context.bulk(BULK.putLarge)(context.call(), PUT, [Buffer.alloc(100_000)]);
+              for (let round = 0; round < 5; round++)
+                await Promise.all(Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? read() : put())));
+            } finally {
+              unsubscribe('net.server.socket', count);
+            }
+            assert.ok(most <= 3, `${most} at once`);
+            assert.ok(connections >= 1 && connections <= 3, `${connections} connections were opened`);
+          },
+          { 'platform.bulkSockets': 3 },
+        );
+      });
+
       test('platform.bulkHeaderMax bounds the message before the bytes', () =>
         withRoutes(
           { read: async () => ({ response: { length: 0 } }) },

@@ -81,6 +81,7 @@ export const LOG_FIELDS: ReadonlySet<string> = new Set([
   'reject',
   'place',
   'evidence',
+  'alarm',
   'alarms',
   'problems',
   'errorComment',

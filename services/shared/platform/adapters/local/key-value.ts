@@ -50,7 +50,12 @@ export async function fileKeyValue(directory: string, valueMax: () => number): P
           throw new GantryError('too-large', `the value has ${value.length} bytes; ${valueMax()} are allowed`);
         expect(tenant, key, expected);
         const fact = { value: Buffer.from(value), revision: nextRevision() };
-        await writeDurably(join(directory, fileName(tenant), `${fileName(key)}.json`), encode(tenant, key, fact));
+        await writeDurably(join(directory, fileName(tenant), `${fileName(key)}.json`), encode(tenant, key, fact)).catch(
+          (cause: NodeJS.ErrnoException) => {
+            const full = cause.code === 'ENOSPC' || cause.code === 'EDQUOT';
+            throw new GantryError(full ? 'no-space' : 'internal', 'the value could not be written', { cause });
+          },
+        );
         let facts = tenants.get(tenant);
         if (!facts) tenants.set(tenant, (facts = new Map()));
         facts.set(key, fact);
