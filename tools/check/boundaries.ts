@@ -4,8 +4,8 @@ import { blank, type Import, importsOf, lineAt, type SourceFile } from './source
 
 const isCode = (path: string) =>
   path.startsWith('services/') && path.endsWith('.ts') && !path.startsWith('services/web/');
-/** Tests and what only tests use: `x.test.ts`, `x.testing.ts`, contracts, folders called testing. */
-const isTest = (path: string) => /\.(test|testing|contract|fixture)\.ts$|\/testing\//.test(path);
+/** Tests and what only tests use: `x.test.ts`, `x.testing.ts`, contracts, fixtures, `test-kit.ts`, folders called testing. */
+const isTest = (path: string) => /\.(test|testing|contract|fixture)\.ts$|\/test-kit\.ts$|\/testing\//.test(path);
 const isProduct = (file: SourceFile) => isCode(file.path) && !isTest(file.path);
 
 /** `gateway` for services/gateway/http/x.ts; nothing for services/main.ts and services/shared. */

@@ -77,7 +77,8 @@ export const layout: Rule[] = [
         if (/\/(tests?|__tests__|specs?)\//.test(path))
           return [{ path, says: 'a folder for tests: put it beside the code' }];
         if (/\.spec\.ts$/.test(path)) return [{ path, says: 'is named x.test.ts here' }];
-        if (path.endsWith('.test.ts') && !withCode.has(folderOf(path))) return [{ path, says: 'lies beside no code' }];
+        if (path.endsWith('.test.ts') && ![...withCode].some((folder) => `${folder}/`.startsWith(`${folderOf(path)}/`)))
+          return [{ path, says: 'lies beside no code' }];
         return [];
       });
     },
