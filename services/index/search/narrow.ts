@@ -7,9 +7,18 @@ import { fuzzyName, hasWildcard, isUniversal, nameGroups, personName, words } fr
 import { DAY, dateOf, parseKey } from './match-time.ts';
 
 /**
- * Which studies can match at all, from the tables of keys: always a superset of those that do, because the documents decide in the
- * end. Undefined: no key leaves few enough; the list is read in its order then.
+ * Which studies can match at all, from the tables of keys: always a superset of those that do, because the documents decide in the end.
  */
+export interface Narrowing {
+  /** Few enough to look at each; undefined: no key leaves so few, and the list is read in its own order. */
+  ids: number[] | undefined;
+  /** Conditions on a row of `studies` that cost less than reading its document. */
+  filters: Filter[];
+}
+export interface Filter {
+  sql: string;
+  values: (string | number)[];
+}
 export interface NarrowOptions {
   fuzzy: boolean;
   timezone: boolean;
@@ -42,7 +51,9 @@ export function narrow(
   tenant: number,
   keys: readonly MatchKey[],
   options: NarrowOptions,
-): number[] | undefined {
+): Narrowing {
+  let ids: Set<number> | undefined;
+  const filters: Filter[] = [];
   for (const tag of TRIED)
     for (const key of keys) {
       // A series' Modality is one of its study's.
@@ -51,74 +62,89 @@ export function narrow(
       const values = key.values.filter((value) => value.trim() !== '');
       if (values.length === 0 || values.some(isUniversal)) continue;
       if (options.emptyValueMatching && values.some((value) => value.trim() === '""')) continue;
-      const ids = candidates(db, tenantName, tenant, tag, key.vr, values, options);
-      if (ids && ids.size <= options.lookupMax) return [...ids];
+      const question = { db, tenantName, tenant, tag, vr: key.vr, values, options };
+      // Few studies are sooner read than narrowed further.
+      const found = ids && ids.size <= FEW ? undefined : (byUid(question) ?? byKey(question, filters));
+      if (found) ids = ids ? intersection(ids, found) : found;
     }
-  return undefined;
+  return { ids: ids && [...ids], filters };
 }
 
-function candidates(
-  db: DatabaseSync,
-  tenantName: string,
-  tenant: number,
-  tag: number,
-  vr: string,
-  values: readonly string[],
-  options: NarrowOptions,
-): Set<number> | undefined {
-  const ids = new Set<number>();
-  const take = (rows: readonly Record<string, unknown>[]) => {
-    for (const row of rows) ids.add(row.study as number);
-  };
-  const uids = () => JSON.stringify(values.map((value) => value.replace(/[ \0]+/g, '')));
+const FEW = 100;
+const intersection = (a: Set<number>, b: Set<number>): Set<number> => a.intersection(b);
+
+interface Question {
+  db: DatabaseSync;
+  tenantName: string;
+  tenant: number;
+  tag: number;
+  vr: string;
+  values: readonly string[];
+  options: NarrowOptions;
+}
+
+function byUid({ db, tenantName, tenant, tag, values }: Question): Set<number> | undefined {
+  const uids = values.map((value) => value.replace(/[ \0]+/g, ''));
+  const select = (sql: string) => statement(db, sql).all(tenant, JSON.stringify(uids));
+  const studies = (rows: readonly { study?: unknown }[]) => new Set(rows.map((row) => row.study as number));
   switch (tag) {
     case Tag.StudyInstanceUID:
-      take(
-        statement(
-          db,
+      return studies(
+        select(
           'SELECT id AS study FROM studies WHERE tenant = ? AND study_instance_uid IN (SELECT value FROM json_each(?))',
-        ).all(tenant, uids()),
+        ),
       );
-      return ids;
     case Tag.SeriesInstanceUID:
-      take(
-        statement(
-          db,
+      return studies(
+        select(
           'SELECT study FROM series JOIN studies ON studies.id = series.study WHERE tenant = ? AND series_instance_uid IN (SELECT value FROM json_each(?))',
-        ).all(tenant, uids()),
+        ),
       );
-      return ids;
     case Tag.SOPInstanceUID:
-      if (values.length > SOPS_MAX) return undefined;
-      for (const uid of JSON.parse(uids()) as string[])
-        take(seriesOfSop(db, tenantName, uid) as unknown as Record<string, unknown>[]);
-      return ids;
+      return uids.length > SOPS_MAX ? undefined : studies(uids.flatMap((uid) => seriesOfSop(db, tenantName, uid)));
+    default:
+      return undefined;
   }
+}
+
+/** From `study_keys`. Too many: a filter instead, where there is one. */
+function byKey(question: Question, filters: Filter[]): Set<number> | undefined {
+  const { db, tenant, tag, vr, values, options } = question;
   if (!STUDY_KEYS.includes(tag)) return undefined;
-  const limit = options.lookupMax + 1;
-  if (vr === 'PN' && options.fuzzy) return fuzzyCandidates(db, tenant, tag, values, limit);
+  if (vr === 'PN' && options.fuzzy) return fuzzyCandidates(question);
   const exact: string[] = [];
+  const wheres: Filter[] = [];
   for (const value of values) {
     const lookup =
       vr === 'PN' ? nameLookup(value) : vr === 'DA' ? dateLookup(value, options.timezone) : textLookup(vr, value);
     if (!lookup) return undefined;
     if ('exact' in lookup) exact.push(lookup.exact);
     else
-      take(
-        statement(
-          db,
-          `SELECT study FROM study_keys WHERE tenant = ? AND tag = ? AND value >= ? AND value <= ? AND instr(value, ?) > 0 LIMIT ${limit}`,
-        ).all(tenant, tag, lookup.from, lookup.to, lookup.contains),
-      );
+      wheres.push({
+        sql: 'value >= ? AND value <= ? AND instr(value, ?) > 0',
+        values: [lookup.from, lookup.to, lookup.contains],
+      });
   }
   if (exact.length > 0)
-    take(
-      statement(
-        db,
-        `SELECT study FROM study_keys WHERE tenant = ? AND tag = ? AND value IN (SELECT value FROM json_each(?)) LIMIT ${limit}`,
-      ).all(tenant, tag, JSON.stringify(exact)),
-    );
-  return ids;
+    wheres.push({ sql: 'value IN (SELECT value FROM json_each(?))', values: [JSON.stringify(exact)] });
+  const ids = new Set<number>();
+  let left = options.lookupMax;
+  for (const where of wheres) {
+    const from = `FROM study_keys WHERE tenant = ? AND tag = ? AND ${where.sql}`;
+    const count = statement(db, `SELECT count(*) AS n FROM (SELECT 1 ${from} LIMIT ${options.lookupMax + 1})`);
+    left -= count.get(tenant, tag, ...where.values)!.n as number;
+    if (left < 0) break;
+    for (const row of statement(db, `SELECT study ${from}`).all(tenant, tag, ...where.values))
+      ids.add(row.study as number);
+  }
+  if (left >= 0) return ids;
+  // One value of one study is one look-up; a range is none.
+  if (exact.length === values.length)
+    filters.push({
+      sql: `EXISTS (SELECT 1 FROM study_keys WHERE study_keys.tenant = studies.tenant AND tag = ${tag} AND value IN (SELECT value FROM json_each(?)) AND study_keys.study = studies.id)`,
+      values: [JSON.stringify(exact)],
+    });
+  return undefined;
 }
 
 type Lookup = { exact: string } | { from: string; to: string; contains: string };
@@ -153,17 +179,10 @@ function dateLookup(value: string, timezone: boolean): Lookup | undefined {
   const slack = timezone ? DAY : 0;
   const from = Number.isFinite(asked.from) ? dateOf(asked.from - slack) : '';
   const to = Number.isFinite(asked.to) ? dateOf(asked.to + slack) : LAST;
-  return { from, to, contains: '' };
+  return { from, to, contains: '' }; // instr(x, '') is 1
 }
 
-/** instr(x, '') is 1, so an empty `contains` asks nothing. */
-function fuzzyCandidates(
-  db: DatabaseSync,
-  tenant: number,
-  tag: number,
-  values: readonly string[],
-  limit: number,
-): Set<number> {
+function fuzzyCandidates({ db, tenant, tag, values, options }: Question): Set<number> | undefined {
   const tests = values.map((value) => {
     const [first] = words(value);
     const groups = nameGroups(value).filter((one) => one !== '' && !isUniversal(one));
@@ -181,7 +200,7 @@ function fuzzyCandidates(
       matches = tests.some((test) => test([last!]));
     }
     if (matches) ids.add(row.study as number);
-    if (ids.size > limit) break;
+    if (ids.size > options.lookupMax) return undefined;
   }
   return ids;
 }

@@ -223,7 +223,7 @@ class Walk {
   *#patients(source: Source, tenantName: string, tenant: number, limits: SearchLimits): Generator<Hit> {
     const { cursor } = this;
     const { db } = source;
-    const ids = narrow(db, tenantName, tenant, this.request.match, this.#narrowing(limits));
+    const { ids } = narrow(db, tenantName, tenant, this.request.match, this.#narrowing(limits));
     const where = ids ? 'id IN (SELECT patient FROM studies WHERE id IN (SELECT value FROM json_each(?)))' : 'true';
     const keys = this.order.rows;
     const rows = db.prepare(
@@ -265,36 +265,42 @@ class Walk {
     const keys = this.order.rows;
     const options = this.#narrowing(limits);
     const columns = keys.map((key, n) => `${key.sql} AS k${n}`).join(', ');
-    const select = (where: string) =>
-      db.prepare(
-        `SELECT id, ${columns} FROM studies WHERE tenant = ? AND instances > 0 AND ${where} ORDER BY ${orderBySql(keys)}${this.sqlOffset > 0 ? ` LIMIT -1 OFFSET ${this.sqlOffset}` : ''}`,
-      );
+    const { ids, filters } = narrow(db, tenantName, tenant, this.request.match, options);
+    const read = (from: string, where: string, values: (string | number)[], first: string[] = []) =>
+      db
+        .prepare(
+          `SELECT id, ${columns} FROM ${from} WHERE ${['tenant = ?', 'instances > 0', where, ...filters.map((one) => one.sql)].join(' AND ')}
+           ORDER BY ${orderBySql(keys)} LIMIT -1 OFFSET ${this.sqlOffset}`,
+        )
+        .iterate(...first, tenant, ...values, ...filters.flatMap((one) => one.values)) as NodeJS.Iterator<
+        Record<string, unknown>
+      >;
     const found = (row: Record<string, unknown>) => ({ id: row.id as number, place: placeOfRow(row, keys) });
 
-    const ids = narrow(db, tenantName, tenant, this.request.match, options);
+    const dates = studyDates(this.request.match, options);
     if (ids) {
-      for (const row of select('id IN (SELECT value FROM json_each(?))').iterate(tenant, JSON.stringify(ids)))
-        yield found(row);
+      // CROSS JOIN: SQLite would rather read the whole list in its order than look up a few rows and sort them.
+      const given = '(SELECT value FROM json_each(?)) CROSS JOIN studies ON studies.id = value';
+      const where = dates ? '(disagrees = 1 OR study_date >= ? AND study_date <= ?)' : 'true';
+      const range = dates ? [dates.from, dates.to] : [];
+      for (const row of read(given, where, range, [JSON.stringify(ids)])) yield found(row);
       return;
     }
     const start = this.order.indexed && this.cursor ? String(this.cursor.row[0]) : undefined;
-    const after = start === undefined ? '' : ' AND study_date <= ?';
+    const after = start === undefined ? 'true' : 'study_date <= ?';
     const bounds = start === undefined ? [] : [start];
-    const dates = studyDates(this.request.match, options);
     if (!dates) {
-      for (const row of select(`true${after}`).iterate(tenant, ...bounds)) yield found(row);
+      for (const row of read('studies', after, bounds)) yield found(row);
       return;
     }
     // The row shows one date, but every date that an instance carries counts: studies that disagree are looked at, whatever they show.
-    const inside = select(`study_date >= ? AND study_date <= ?${after}`).iterate(
-      tenant,
-      dates.from,
-      dates.to,
-      ...bounds,
+    const range = [dates.from, dates.to, ...bounds];
+    const inside = read('studies', `study_date >= ? AND study_date <= ? AND ${after}`, range);
+    const outside = read(
+      'studies INDEXED BY studies_conflict',
+      `disagrees = 1 AND (conflicts > 0 OR disagrees > 0) AND NOT (study_date >= ? AND study_date <= ?) AND ${after}`,
+      range,
     );
-    const outside = select(
-      `disagrees = 1 AND (conflicts > 0 OR disagrees > 0) AND NOT (study_date >= ? AND study_date <= ?)${after}`,
-    ).iterate(tenant, dates.from, dates.to, ...bounds);
     let [left, right] = [inside.next(), outside.next()];
     while (!left.done || !right.done) {
       const first =
