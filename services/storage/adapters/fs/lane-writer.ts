@@ -155,6 +155,7 @@ export class LaneWriter {
       file = await disk.open(join(root, object), 'create');
     } catch (error) {
       this.#lane = undefined; // whether the name is there is unknown: never come back to it
+      if (lane.segments.length === 0) await disk.rmdir(directory).catch(() => {}); // a full disk is not to collect them
       throw error;
     }
     const segment: Segment = { object, first: lane.head + 1, last: lane.head, bytes: 0, thinned: false, tocs: [] };
