@@ -1,6 +1,6 @@
 # `make help` tells what there is. Every target sets up what it needs; what is there already costs nothing.
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+.SHELLFLAGS := -eo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.

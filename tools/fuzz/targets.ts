@@ -11,6 +11,7 @@ import { fromJson } from '#dicom/json-read.ts';
 import { readPart10Prefix } from '#dicom/part10.ts';
 import { skim } from '#dicom/skim.ts';
 import { parseDateRange, parseDateTimeRange, parsePersonName, parseTimeRange } from '#dicom/values.ts';
+import { type CommandSet, encodeCommand } from '#dimse/command.ts';
 import { fuzzCommand, fuzzMessages, fuzzPdus } from '#dimse/fuzz.ts';
 import { encodePdu, PDU } from '#dimse/pdu.ts';
 import { GantryError } from '#platform/errors.ts';
@@ -38,6 +39,15 @@ const SYNTAXES = [
   '1.2.840.10008.1.2.1.99',
   '1.2.840.10008.1.2.4.50',
 ];
+
+const STORE: CommandSet = {
+  commandField: 0x0001, // C-STORE-RQ
+  messageId: 2,
+  priority: 0,
+  affectedSopClassUid: '1.2.840.10008.5.1.4.1.1.2',
+  affectedSopInstanceUid: '1.2.3',
+  hasData: true,
+};
 
 /** Runs it and lets the errors pass that it is meant to end with. */
 function expecting(kinds: (new (...args: never[]) => Error)[], work: () => void): void {
@@ -106,25 +116,31 @@ export const TARGETS: Record<string, Target> = {
     run: fuzzPdus,
   },
   command: {
-    // C-ECHO-RQ, PS3.7 §9.3.5.
     seeds: () => [
-      Buffer.from(
-        '00000000040000003800000000000200120000 00312e322e3834302e31303030382e312e3100000000010200000030000000100102000000010000000008020000000101'.replaceAll(
-          ' ',
-          '',
-        ),
-        'hex',
-      ),
+      encodeCommand({ commandField: 0x0030, messageId: 1, affectedSopClassUid: '1.2.840.10008.1.1', hasData: false }),
+      encodeCommand(STORE),
     ],
     run: fuzzCommand,
   },
   messages: {
     seeds: () => [
-      encodePdu({
-        type: PDU.P_DATA_TF,
-        pdvs: [{ contextId: 1, command: true, last: true, data: Buffer.from('00000001020000000100', 'hex') }],
-      }),
-      encodePdu({ type: PDU.P_DATA_TF, pdvs: [{ contextId: 1, command: false, last: true, data: Buffer.from('x') }] }),
+      // A command in two fragments, its data set in two more.
+      ...[encodeCommand(STORE)].map((command) =>
+        Buffer.concat([
+          encodePdu({
+            type: PDU.P_DATA_TF,
+            pdvs: [{ contextId: 1, command: true, last: false, data: command.subarray(0, 20) }],
+          }),
+          encodePdu({
+            type: PDU.P_DATA_TF,
+            pdvs: [
+              { contextId: 1, command: true, last: true, data: command.subarray(20) },
+              { contextId: 1, command: false, last: false, data: Buffer.from('da') },
+              { contextId: 1, command: false, last: true, data: Buffer.from('ta') },
+            ],
+          }),
+        ]),
+      ),
     ],
     run: fuzzMessages,
   },
