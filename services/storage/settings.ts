@@ -25,7 +25,6 @@ export const storageSettings = {
     default: 16 * MiB,
     min: MiB,
     max: 256 * MiB,
-    limit: true,
     doc: 'Largest commit of gathered instances: what a power cut can leave torn, and what recovery verifies.',
   },
   'storage.commitInstances': {
@@ -33,7 +32,6 @@ export const storageSettings = {
     default: 256,
     min: 1,
     max: 4096,
-    limit: true,
     doc: 'Most entries gathered in one commit, so that one table of contents stays small.',
   },
   'storage.queueBytes': {
@@ -74,14 +72,12 @@ export const storageSettings = {
     type: 'integer',
     default: 256,
     min: 4,
-    limit: true,
     doc: 'Archive files kept open for reading; a quarter of the usual limit of 1,024 descriptors.',
   },
   'storage.tableCacheBytes': {
     type: 'bytes',
     default: 64 * MiB,
     min: MiB,
-    limit: true,
     doc: 'Memory for the youngest tables of contents, so that a fold that keeps up reads no disk.',
   },
   'storage.readRanges': {
