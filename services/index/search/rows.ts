@@ -116,7 +116,7 @@ export class RowBuilder {
       }
       if (own !== undefined) text += (text.length > 1 ? ',' : '') + field.prefix + own;
     }
-    return Buffer.from(`${text}}`);
+    return bufferOf(`${text}}`);
   }
 
   /** `includefield=all` of an instance: its header, what the rows know laid over. */
@@ -168,6 +168,13 @@ export class RowBuilder {
       ),
     };
   }
+}
+
+/** Memory of its own: from Node's pool a row would drag its neighbours along when it goes to another thread (measured: 2.5 times slower). */
+function bufferOf(text: string): Buffer {
+  const buffer = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
+  buffer.write(text);
+  return buffer;
 }
 
 const EMPTY_VRS: Record<number, string> = {

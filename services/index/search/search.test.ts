@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { hexOf, Tag, tagOf } from '#dicom/tags.ts';
 import { GantryError } from '#platform/errors.ts';
 import { SearchRequest, type SearchRow } from '#proto/index/v1/index.ts';
-import { TestArchive } from './matching-archive.testing.ts';
+import { dataSetOfCase, TestArchive } from './matching-archive.testing.ts';
 import { INSTANCES, keysOfCase, MATCHING_CASES, uidOf } from './matching-cases.ts';
 import { runSearch } from './search.ts';
 import { SEARCH_LIMITS, type SearchLimits } from './settings.ts';
@@ -13,9 +13,11 @@ archive.store(INSTANCES);
 const { db } = archive;
 
 type Given = Parameters<typeof SearchRequest.fromPartial>[0];
-const ask = (given: Given, limits?: Partial<SearchLimits>): SearchRow[] => [
-  ...runSearch(db, 'main', SearchRequest.fromPartial(given), limits ? { limits: { ...SEARCH_LIMITS, ...limits } } : {}),
-];
+const rowsIn = (own: TestArchive, given: Given, tenant = 'main', limits?: Partial<SearchLimits>): SearchRow[] => {
+  const options = limits ? { limits: { ...SEARCH_LIMITS, ...limits } } : {};
+  return [...runSearch(own.db, tenant, SearchRequest.fromPartial(given), options)].filter((row) => row !== undefined);
+};
+const ask = (given: Given, limits?: Partial<SearchLimits>): SearchRow[] => rowsIn(archive, given, 'main', limits);
 const model = (row: SearchRow) =>
   JSON.parse(row.dataSetJson.toString()) as Record<string, { vr: string; Value?: unknown[] }>;
 const get = (row: SearchRow, keyword: string) => model(row)[hexOf(tagOf(keyword)!)];
@@ -316,9 +318,7 @@ test('studies come newest first, series and instances by number', () => {
 test('a page goes on behind its cursor, whatever came meanwhile', () => {
   const own = new TestArchive();
   own.store(INSTANCES.filter((one) => 'ABD'.includes(one.study)));
-  const page = (cursor: string) => [
-    ...runSearch(own.db, 'main', SearchRequest.fromPartial({ level: 'STUDY', limit: 1, cursor })),
-  ];
+  const page = (cursor: string) => rowsIn(own, { level: 'STUDY', limit: 1, cursor });
   const [one] = page('');
   assert.equal(labels.get(String(first(one!, 'StudyInstanceUID'))), 'D');
   own.store(INSTANCES.filter((two) => 'MO'.includes(two.study)));
@@ -366,8 +366,7 @@ test('tenants see their own', () => {
   const own = new TestArchive();
   own.store(INSTANCES.slice(0, 3), 'one');
   own.store(INSTANCES.slice(3, 5), 'two');
-  const of = (tenant: string, given: Given = {}) =>
-    found('STUDY', [...runSearch(own.db, tenant, SearchRequest.fromPartial({ level: 'STUDY', ...given }))]);
+  const of = (tenant: string, given: Given = {}) => found('STUDY', rowsIn(own, { level: 'STUDY', ...given }, tenant));
   assert.deepEqual(of('one'), ['A']);
   assert.deepEqual(of('two'), ['B', 'C']);
   assert.deepEqual(of('nobody'), []);
@@ -385,11 +384,7 @@ test('tenants see their own', () => {
 test('what is remembered is forgotten when it is no longer true', () => {
   const own = new TestArchive();
   own.store(INSTANCES.filter((one) => one.instance === 'A1a'));
-  const count = () =>
-    first(
-      [...runSearch(own.db, 'main', SearchRequest.fromPartial({ level: 'STUDY' }))][0]!,
-      'NumberOfStudyRelatedInstances',
-    );
+  const count = () => first(rowsIn(own, { level: 'STUDY' })[0]!, 'NumberOfStudyRelatedInstances');
   assert.equal(count(), 1);
   assert.equal(count(), 1);
   own.store(INSTANCES.filter((one) => one.instance === 'A1b'));
@@ -409,4 +404,23 @@ test('an answer that nobody reads to its end leaves nothing open', () => {
   }
   assert.throws(() => ask({ level: 'STUDY', match: [key('PatientComments', 'x')] }, { studiesScannedMax: 1 }));
   assert.equal(db.isTransaction, false);
+});
+
+test('a search that finds nothing for long lets others have their turn', () => {
+  const own = new TestArchive();
+  const one = INSTANCES[0]!;
+  own.fold(
+    Array.from({ length: 600 }, (_, n) => ({
+      ...own.instance(one.study, one.series, one.instance, '1.2.840.10008.5.1.4.1.1.2', dataSetOfCase(one)),
+      studyInstanceUid: `1.2.${n}`,
+    })),
+  );
+  for (const level of ['STUDY', 'PATIENT', 'IMAGE']) {
+    const request = SearchRequest.fromPartial({ level, match: [key('PatientComments', 'nobody')] });
+    const all = [...runSearch(own.db, 'main', request)];
+    assert.ok(all.every((row) => row === undefined));
+    if (level === 'PATIENT') continue; // one patient
+    assert.equal(all.length, 2, level);
+  }
+  own.db.close();
 });

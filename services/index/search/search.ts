@@ -27,13 +27,15 @@ import { SEARCH_LIMITS, type SearchLimits } from './settings.ts';
  * One question, answered from one committed state of the index. The walk goes from studies down: a study is looked into only when its
  * own keys match, a series only when its own do. At every level a key of a level below asks whether there is such an entity
  * (a study with a series of this modality), one of a level above whose it is (relational queries, PS3.4 C.4.1.2.2.2).
+ *
+ * Now and then it yields `undefined`: nothing was found for a while, and the thread may serve others or hear of a cancellation.
  */
 export function* runSearch(
   db: DatabaseSync,
   tenant: string,
   request: SearchRequest,
   options: { limits?: SearchLimits; reader?: MetadataReader } = {},
-): Generator<SearchRow, void, undefined> {
+): Generator<SearchRow | undefined, void, undefined> {
   const limits = options.limits ?? SEARCH_LIMITS;
   const level = levelOf(request.level);
   const order = orderOf(request, level);
@@ -52,7 +54,7 @@ export function* runSearch(
     const rows: SearchRow[] = [];
     const source: Source = { db, reader: options.reader ?? metadataReaderOf(db), budget: new Budget(limits) };
     for (const row of page(walk, source, tenant, id, limits)) {
-      if (rows.length < REMEMBERED_ROWS_MAX) rows.push(row);
+      if (row && rows.length < REMEMBERED_ROWS_MAX) rows.push(row);
       yield row;
     }
     if (rows.length < REMEMBERED_ROWS_MAX) kept.keep(rows);
@@ -68,7 +70,7 @@ function* page(
   tenantName: string,
   tenant: number,
   limits: SearchLimits,
-): Generator<SearchRow> {
+): Generator<SearchRow | undefined> {
   const { request } = walk;
   const limit = Math.min(request.limit || limits.rowsMax, limits.rowsMax);
   const builder = new RowBuilder(request, walk.level);
@@ -84,13 +86,16 @@ function* page(
   const hits = walk.hits(source, tenantName, tenant, limits);
   try {
     let next = hits.next();
-    for (let skip = skippedBySql ? 0 : request.offset; skip > 0 && !next.done; skip--) next = hits.next();
+    for (let skip = skippedBySql ? 0 : request.offset; !next.done && (skip > 0 || !next.value); next = hits.next()) {
+      if (next.value) skip--;
+      else yield undefined;
+    }
     for (let taken = 1; !next.done; taken++) {
-      const hit = next.value;
+      const hit = next.value!;
       const last = taken === limit;
       let more = false;
       try {
-        next = hits.next();
+        for (next = hits.next(); !next.done && !next.value; next = hits.next()) yield undefined;
         more = last && !next.done;
       } catch (error) {
         // The page is full; that looking for a row behind it would cost too much does not take it away.
@@ -107,6 +112,9 @@ function* page(
 
 /** Larger answers are not kept in the first place. */
 const REMEMBERED_ROWS_MAX = 2_000;
+
+/** Studies looked at without a pause: five milliseconds at the most. */
+const PAUSE = 256;
 
 interface Hit {
   entity: RowEntity;
@@ -149,7 +157,12 @@ class Walk {
     this.#instancesNeedHeaders = this.#at.IMAGE.some(({ tags }) => tags.some((tag) => !RECORD_TAGS.has(tag)));
   }
 
-  hits(source: Source, tenantName: string, tenant: number, limits: SearchLimits): Generator<Hit, void, undefined> {
+  hits(
+    source: Source,
+    tenantName: string,
+    tenant: number,
+    limits: SearchLimits,
+  ): Generator<Hit | undefined, void, undefined> {
     return this.level === 'PATIENT'
       ? this.#patients(source, tenantName, tenant, limits)
       : this.#belowPatients(source, tenantName, tenant, limits);
@@ -159,9 +172,16 @@ class Walk {
     return this.#at[level].every((condition) => condition.test(entity));
   }
 
-  *#belowPatients(source: Source, tenantName: string, tenant: number, limits: SearchLimits): Generator<Hit> {
+  *#belowPatients(
+    source: Source,
+    tenantName: string,
+    tenant: number,
+    limits: SearchLimits,
+  ): Generator<Hit | undefined> {
     const { cursor, level } = this;
+    let looked = 0;
     for (const { id, place } of this.#studies(source.db, tenantName, tenant, limits)) {
+      if (++looked % PAUSE === 0) yield undefined;
       const where = cursor ? comparePlaces(place, cursor.row, this.order.rows) : 1;
       if (where < 0 || (where === 0 && !cursor?.series)) continue;
       const study = new StudyEntity(source, id);
@@ -220,7 +240,7 @@ class Walk {
     yield* placed.sort((a, b) => comparePlaces(a.place, b.place, keys));
   }
 
-  *#patients(source: Source, tenantName: string, tenant: number, limits: SearchLimits): Generator<Hit> {
+  *#patients(source: Source, tenantName: string, tenant: number, limits: SearchLimits): Generator<Hit | undefined> {
     const { cursor } = this;
     const { db } = source;
     const { ids } = narrow(db, tenantName, tenant, this.request.match, this.#narrowing(limits));
@@ -229,7 +249,9 @@ class Walk {
     const rows = db.prepare(
       `SELECT id, ${keys.map((key, n) => `${key.sql} AS k${n}`).join(', ')} FROM patients WHERE tenant = ? AND live = 1 AND ${where} ORDER BY ${orderBySql(keys)}`,
     );
+    let looked = 0;
     for (const row of rows.iterate(tenant, ...(ids ? [JSON.stringify(ids)] : []))) {
+      if (++looked % PAUSE === 0) yield undefined;
       const place = placeOfRow(row, keys);
       if (cursor && comparePlaces(place, cursor.row, keys) <= 0) continue;
       const entity = new PatientEntity(source, row.id as number);
