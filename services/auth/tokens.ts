@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
-import type { Logger } from 'pino';
 import { GantryError } from '#platform/errors.ts';
+import type { Context } from '#platform/module.ts';
 
 /** One bearer token a line, with an optional name after it (`3f9c…  viewer`); `#` begins a comment. Only digests are held. */
 interface Token {
@@ -43,7 +43,7 @@ export interface Tokens {
 export async function openTokens(
   file: string,
   tokensMax: () => number,
-  log: Logger,
+  log: Context['log'],
   now: () => number = Date.now,
 ): Promise<Tokens> {
   const version = async () => {
