@@ -23,6 +23,8 @@ export const find: Handler = async (session, incoming) => {
       dateTime: granted(association, incoming.abstractSyntax, 1),
       fuzzy: granted(association, incoming.abstractSyntax, 2),
       timezone: granted(association, incoming.abstractSyntax, 3),
+      emptyValue: granted(association, incoming.abstractSyntax, 5),
+      multipleValue: granted(association, incoming.abstractSyntax, 6),
       aeTitle: settings.string('dimse.aeTitle'),
       ...(peer?.responseCharset ? { responseCharset: peer.responseCharset } : {}),
     });

@@ -48,12 +48,12 @@ export function decide(settings: Settings, open: Iterable<Association>, rq: Asso
 }
 
 /**
- * PS3.4 §C.5.1.1 (find: relational, date-time, fuzzy, timezone), §C.5.2.1 (retrieve: relational), §B.3.1 (storage: level 2, bit-preserving,
+ * PS3.4 §C.5.1.1 (find: relational, date-time, fuzzy, timezone, empty and multiple value matching), §C.5.2.1 (retrieve: relational), §B.3.1 (storage: level 2, bit-preserving,
  * no coercion). What was not asked for is not granted; conversion to enhanced multi-frame is not offered.
  */
 function extendedAnswer(sopClassUid: string, info: Buffer): Buffer | undefined {
   const supported = MODELS.some((model) => model.find === sopClassUid)
-    ? [1, 1, 1, 1, 0]
+    ? [1, 1, 1, 1, 0, 1, 1]
     : MODELS.some((model) => model.move === sopClassUid || model.get === sopClassUid)
       ? [1, 0]
       : undefined;
