@@ -18,8 +18,9 @@ digest() {
 if [[ ${1:-} == fetch ]]; then
   work=$(mktemp -d "$cache/.ohif.XXXXXX")
   trap 'rm -rf "$work"' EXIT
-  # In a folder of its own, so that the checkout's npm settings play no part.
-  (cd "$work" && PATH=$host_path npm pack "@ohif/app@$version" --loglevel=error --ignore-scripts)
+  # Without a network it gives up in seconds: the start waits for it. In a folder of its own, so that the checkout's npm settings play no part.
+  (cd "$work" && PATH=$host_path npm pack "@ohif/app@$version" --loglevel=error --ignore-scripts \
+    --fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=4000)
   tarball=$(echo "$work"/*.tgz)
   found=$(digest "$tarball")
   if [[ $found != "$integrity" ]]; then

@@ -194,7 +194,7 @@ export class LaneWriter {
     await open.file.close().catch(() => {});
     if (!open.fresh) return;
     const { disk, root } = this.#parts;
-    // An empty segment that stays is harmless: the next start reads it as such.
+    // Best effort, as above: nothing was acknowledged from this segment.
     await disk.unlink(join(root, open.segment.object)).catch(() => {});
     if (open.lane.segments.length === 0)
       await disk.rmdir(join(root, lanePrefix(this.#tenant, open.lane.lane))).catch(() => {});
