@@ -11,7 +11,10 @@ const ROOT = new URL('../../../', import.meta.url).pathname;
 
 // A role of one module that does what its settings say: what is tested is the process around it.
 const HARNESS = `
+import assert from 'node:assert';
 import { runProcess } from '#platform/process.ts';
+import { systemCall } from '#platform/call.ts';
+import { AuthService } from '#proto/auth/v1/auth.ts';
 const odd = {
   name: 'odd',
   settings: {
@@ -23,6 +26,10 @@ const odd = {
     if (how === 'no start') throw new Error('Doe^John');
     if (how === 'throw later') setTimeout(() => { throw new Error('Doe^John'); }, 50);
     if (how === 'reject later') Promise.reject(new TypeError('Doe^John'));
+    if (how === 'broken invariant') {
+      context.serve(AuthService, { authenticate: async () => assert.fail('Doe^John'), authorize: async () => ({ allowed: true, reason: '' }) });
+      context.client(AuthService).authenticate(systemCall('main', 'r'), {}).catch(() => {});
+    }
     if (how === 'job') {
       context.jobs.work('q', { concurrency: 1, attemptsMax: 9, backoffMs: [0] }, async (job) => {
         context.log.info({ queue: job.queue, attempt: job.attempt }, 'job runs');
@@ -158,7 +165,7 @@ describe('one process', () => {
       assert.equal(run.lines.at(-1)?.msg, 'not everything stopped in time: leaving anyway');
     }));
 
-  for (const how of ['throw later', 'reject later', 'no start'])
+  for (const how of ['throw later', 'reject later', 'no start', 'broken invariant'])
     test(`crash-only: ${how} ends it with 1 and a line without the message`, () =>
       withDirectory(async (_directory, start) => {
         const run = start({ GANTRY_ODD_HOW: how });
@@ -177,6 +184,14 @@ describe('one process', () => {
         'Gantry does not start, because of 2 things in its configuration:\n  - GANTRY_ODD_HOWW in the environment is not a setting; did you mean GANTRY_ODD_HOW?\n  - GANTRY_ODD_LIMIT: odd.limit must be a whole number\n',
       );
       assert.throws(() => statSync(join(directory, 'data')), { code: 'ENOENT' });
+    }));
+
+  test('a data directory that cannot be used is said, with what to do', () =>
+    withDirectory(async (directory, start) => {
+      writeFileSync(join(directory, 'file'), '');
+      const run = start({ GANTRY_DATA_DIR: join(directory, 'file', 'data') });
+      assert.equal(await run.exited, 78);
+      assert.match(run.lines[0].msg, /the data directory .* cannot be used \(ENOTDIR\): make it writable/);
     }));
 
   test('a second process on the same data directory is refused; after kill -9 the next start is at once, and the job that ran runs again', () =>

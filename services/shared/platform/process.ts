@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ulid } from 'ulid';
@@ -98,7 +98,8 @@ export async function runProcess(
   try {
     house = await openHouse(config, modules, log);
   } catch (error) {
-    if (error instanceof GantryError) log.fatal({ err: error }, `the start failed: ${error.message}`);
+    if (error instanceof GantryError)
+      log.fatal({ code: error.code, cause: error.cause }, `the start failed: ${error.message}`);
     else log.fatal({ err: error }, 'the start failed');
     output.flushSync();
     process.exit(error instanceof GantryError && error.code === 'failed-precondition' ? EXIT.config : EXIT.failed);
@@ -134,7 +135,17 @@ async function openHouse(
 ): Promise<House> {
   const dataDir = settings.string('dataDir');
   // Patients' data: for the owner's eyes only, whatever the umask.
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    accessSync(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new GantryError(
+      'failed-precondition',
+      `the data directory ${dataDir} cannot be used (${code}): make it writable for this user, or set GANTRY_DATA_DIR`,
+      { cause },
+    );
+  }
   const closers: (() => Promise<void> | void)[] = [];
   const close = async () => {
     const failures: unknown[] = [];

@@ -47,6 +47,8 @@ export class QueueWorker {
     this.#lookAgain = true;
     this.#looking ??= this.#lookAround().finally(() => {
       this.#looking = undefined;
+      // Somebody may have asked between the last look and this line.
+      if (this.#lookAgain) this.look();
     });
   }
 
@@ -62,6 +64,7 @@ export class QueueWorker {
         this.#wakeIn(Math.min((nextAt ?? Infinity) - Date.now(), LOOK_AGAIN_MS));
       }
     } catch (error) {
+      this.#lookAgain = false;
       if (this.#stopped) return;
       this.#log.error({ err: error, queue: this.#queue }, 'the job queue does not answer');
       this.#wakeIn(STORE_RETRY_MS);
