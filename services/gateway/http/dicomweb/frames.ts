@@ -148,7 +148,7 @@ export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Sett
     const swap = encodingOf(located.transferSyntaxUid) === 'bigEndian' ? pixelGeometry(head).wordBytes : 1;
 
     const frames = numbers.map((number) => {
-      const place = places.place(number);
+      const place = places.place(number - 1);
       const length = place.ranges.reduce((sum, one) => sum + one.length, 0);
       const raw = () => pixels.ranges(request.call, located, place.ranges, whole);
       const body = () =>

@@ -1,5 +1,5 @@
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { extname, join, normalize, sep } from 'node:path';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { GantryError } from '#platform/errors.ts';
@@ -51,6 +51,20 @@ export function viewerRoutes(app: FastifyInstance, directory: string): void {
     .replaceAll(/(\s(?:src|href|content)=")\/(?!\/)/g, '$1/viewer/')
     .replace('window.PUBLIC_URL="/"', 'window.PUBLIC_URL="/viewer/"');
 
+  const moved = new Map<string, Buffer>();
+  /** Bundles and styles hold the root of the site in them: the same text with /viewer/ in its place, made once. */
+  const below = async (path: string): Promise<Buffer> => {
+    const known = moved.get(path);
+    if (known !== undefined) return known;
+    const text = await readFile(path, 'utf8');
+    const made = Buffer.from(
+      text
+        .replace(/(__webpack_require__\.p\s*=\s*")\/"/g, '$1/viewer/"')
+        .replace(/url\((["']?)\/(?!\/)/g, (all, quote) => (path.endsWith('.css') ? `url(${quote}/viewer/` : all)),
+    );
+    moved.set(path, made);
+    return made;
+  };
   const page = (reply: FastifyReply) =>
     reply
       .headers({ ...ISOLATION, 'Cache-Control': 'no-cache' })
@@ -78,13 +92,11 @@ export function viewerRoutes(app: FastifyInstance, directory: string): void {
     }
     if (path === join(directory, 'index.html')) return page(reply);
     const hashed = /\.[0-9a-f]{16}\.|\/[0-9a-f]{16,}\./.test(path);
+    reply.headers({ ...ISOLATION, 'Cache-Control': hashed ? 'public, max-age=31536000, immutable' : 'no-cache' });
+    reply.type(TYPES[extname(path)] ?? 'application/octet-stream');
+    if (extname(path) === '.js' || extname(path) === '.css') return reply.send(await below(path));
     return reply
-      .headers({
-        ...ISOLATION,
-        'Content-Length': String(found.size),
-        'Cache-Control': hashed ? 'public, max-age=31536000, immutable' : 'no-cache',
-      })
-      .type(TYPES[extname(path)] ?? 'application/octet-stream')
+      .header('Content-Length', String(found.size))
       .send(request.method === 'HEAD' ? undefined : createReadStream(path));
   });
 }
