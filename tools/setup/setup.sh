@@ -39,7 +39,8 @@ fi
 
 # The host's own node only runs npm (so its age does not matter); Gantry runs on the Node 24 that npm brings.
 export PATH=$host_path
-packages() { npm ci --no-audit --no-fund --no-progress --engine-strict=false; }
+# --include=dev: NODE_ENV=production in someone's shell would leave out what the demo and the checks need.
+packages() { npm ci --include=dev --no-audit --no-fund --no-progress --engine-strict=false; }
 
 # The package `node` fetches its binary in an install script. Where scripts are switched off (`ignore-scripts`, common in
 # hospitals, and the way that newer npm versions go) this one alone is run by hand.
