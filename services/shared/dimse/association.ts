@@ -1,14 +1,16 @@
 /** An association as its users see it: messages in, messages out, one flow of both, back-pressure, cancellation (PS3.7). */
 import type { Socket } from 'node:net';
+import { BackPressure } from './back-pressure.ts';
 import { COMMAND, type CommandSet, encodeCommand, isResponse } from './command.ts';
 import { Deadline } from './deadline.ts';
 import { AssociationError, type CloseReason, closedError } from './errors.ts';
-import { Exchange, MessageQueue } from './exchange.ts';
-import { type Flow, IncomingMessage } from './incoming.ts';
+import { MessageQueue } from './exchange.ts';
+import { IncomingMessage } from './incoming.ts';
 import type { Limits } from './limits.ts';
 import { MessageAssembler, MessageError, type MessageSink } from './message.ts';
 import type { AssociateAc, AssociateRq, UserInformation } from './pdu.ts';
 import { ABORT, ABORT_SOURCE } from './reasons.ts';
+import { Requests } from './requests.ts';
 import { statusKind } from './status.ts';
 import type {
   AcceptedContext,
@@ -39,7 +41,7 @@ const PEER_MAX_WHEN_ABSENT = 16384;
 const PEER_MAX_LEAST = 8;
 let lastId = 0;
 
-export class LiveAssociation implements Association, UpperLayerUser, MessageSink, Flow {
+export class LiveAssociation implements Association, UpperLayerUser, MessageSink {
   readonly id = ++lastId;
   readonly role: 'acceptor' | 'requestor';
   readonly peer: Peer;
@@ -66,16 +68,11 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
   private readonly requests = new MessageQueue();
   private current: IncomingMessage | undefined;
   private readonly serving = new Map<number, IncomingMessage>();
-  private readonly outstanding = new Map<number, Exchange>();
-  private unread: IncomingMessage | undefined;
+  private readonly outgoing: Requests;
   private releaseAsked = false;
   private draining = false;
-  private messageId = 0;
 
-  private queuedBytes = 0;
-  private undeliveredBytes = 0;
-  private undeliveredMessages = 0;
-  private starvingReaders = 0;
+  private readonly flow: BackPressure;
 
   private messageProgress = 0;
   private readonly messageDeadline: Deadline;
@@ -98,6 +95,25 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
       this.upper.abortForTimeout('releaseTimeoutMs', 'the peer did not answer the release'),
     );
     this.upper = new UpperLayer(socket, role, this, limits);
+    this.flow = new BackPressure(limits, {
+      pause: () => this.stopReading(),
+      resume: () => this.readOn(),
+      overflow: (limit) => {
+        const detail = 'the peer sends other messages ahead of the one that is waited for';
+        this.abortFor({ kind: 'protocol-error', detail, limit });
+      },
+    });
+    this.outgoing = new Requests({
+      responseTimeoutMs: limits.responseTimeoutMs,
+      send: (contextId, command, data) => this.send(contextId, command, data),
+      cancel: (contextId, messageId) => this.cancel(contextId, messageId),
+      deliver: (message) => this.flow.deliver(message),
+      starving: (delta) => this.flow.starving(delta),
+      bytesReceived: () => this.counters.bytesReceived,
+      isPaused: () => this.upper.paused,
+      responseOverdue: () => this.upper.abortForTimeout('responseTimeoutMs', 'no response came'),
+      endedError: () => this.upper.endedBecause && closedError(this.upper.endedBecause),
+    });
   }
 
   get callingAeTitle(): string {
@@ -126,7 +142,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
       this.current === undefined &&
       this.requests.length === 0 &&
       this.serving.size === 0 &&
-      this.outstanding.size === 0 &&
+      this.outgoing.count === 0 &&
       this.sending === 0 &&
       this.arriving.size === 0
     );
@@ -227,28 +243,20 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
       this.serving.get(command.messageIdBeingRespondedTo ?? -1)?.cancel();
       return;
     }
-    const message = new IncomingMessage(this.contexts.get(contextId)!, command, this);
+    const message = new IncomingMessage(this.contexts.get(contextId)!, command, this.flow);
     if (message.data !== undefined) this.arriving.set(contextId, message);
-    this.undeliveredMessages++;
-    if (!isResponse(command.commandField)) {
-      if (command.messageId !== undefined) this.serving.set(command.messageId, message);
-      this.requests.push(message);
+    this.flow.announced();
+    if (isResponse(command.commandField)) {
+      this.outgoing.answer(message);
       return;
     }
-    const exchange = this.outstanding.get(command.messageIdBeingRespondedTo ?? -1);
-    if (exchange === undefined || (exchange.commandField | 0x8000) !== command.commandField) {
-      // Taking it for another request's answer could acknowledge what was not stored.
-      throw new MessageError(`response ${command.commandField.toString(16)}H to a request that is not outstanding`);
-    }
-    exchange.responses.push(message);
+    if (command.messageId !== undefined) this.serving.set(command.messageId, message);
+    this.requests.push(message);
   }
 
   /** MessageSink */
   data(contextId: number, data: Buffer): void {
-    const message = this.arriving.get(contextId)!;
-    this.queuedBytes += data.length;
-    if (!message.delivered) this.undeliveredBytes += data.length;
-    message.data!.push(data);
+    this.arriving.get(contextId)!.data!.push(data);
   }
 
   /** MessageSink */
@@ -265,7 +273,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
     if (this.assembler === undefined || this.assembler.incomplete === 0) this.messageDeadline.disarm();
     else if (!this.messageDeadline.armed || this.messageProgress >= this.limits.progressBytes)
       this.restartMessageDeadline();
-    this.regulate();
+    this.flow.regulate();
   }
 
   private restartMessageDeadline(): void {
@@ -273,54 +281,10 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
     this.messageDeadline.arm(this.limits.messageTimeoutMs);
   }
 
-  // --- flow control
-
-  /** Flow */
-  taken(message: IncomingMessage, bytes: number): void {
-    this.queuedBytes -= bytes;
-    if (!message.delivered) this.undeliveredBytes -= bytes;
-    this.regulate();
-  }
-
-  /** Flow */
-  starving(delta: 1 | -1): void {
-    this.starvingReaders += delta;
-    if (delta > 0) this.regulate();
-  }
-
-  private deliver(message: IncomingMessage): void {
-    message.delivered = true;
-    this.undeliveredMessages--;
-    this.undeliveredBytes -= message.data?.queuedBytes ?? 0;
-    this.regulate();
-  }
-
-  /**
-   * Reads on, or stops reading. Too much is queued: stop, and TCP stops the sender. But when somebody waits for bytes that can only
-   * come after those that nobody has asked for (interleaved contexts, requests ahead of a response), stopping would be a deadlock:
-   * read on to a limit, then abort.
-   */
-  private regulate(): void {
-    const { receiveQueueBytes, queuedMessagesMax, interleavedBytesMax } = this.limits;
-    const full = this.queuedBytes > receiveQueueBytes || this.undeliveredMessages > queuedMessagesMax;
-    if (!full) {
-      // Not at every byte taken, but at once when somebody waits.
-      if (this.queuedBytes <= receiveQueueBytes / 2 || this.starvingReaders > 0) this.readOn();
-      return;
-    }
-    const theirOwnPace = this.queuedBytes - this.undeliveredBytes > receiveQueueBytes;
-    if (this.starvingReaders === 0 || theirOwnPace) {
-      this.upper.pause();
-      this.messageDeadline.disarm();
-      return;
-    }
-    if (this.undeliveredBytes > interleavedBytesMax || this.undeliveredMessages > queuedMessagesMax) {
-      const limit = this.undeliveredBytes > interleavedBytesMax ? 'interleavedBytesMax' : 'queuedMessagesMax';
-      const detail = 'the peer sends other messages ahead of the one that is waited for';
-      this.abortFor({ kind: 'protocol-error', detail, limit });
-      return;
-    }
-    this.readOn();
+  /** Back-pressure; while it lasts, silence is not the peer's. */
+  private stopReading(): void {
+    this.upper.pause();
+    this.messageDeadline.disarm();
   }
 
   private readOn(): void {
@@ -331,7 +295,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
 
   private idleExpired(): void {
     // A request that was never answered does not count as work for ever.
-    const working = this.current !== undefined || this.sending > 0 || this.outstanding.size > 0 || this.upper.paused;
+    const working = this.current !== undefined || this.sending > 0 || this.outgoing.count > 0 || this.upper.paused;
     if (working) this.idleDeadline.arm(this.limits.idleMs);
     else this.upper.abortForTimeout('idleMs', 'nothing happened on the association');
   }
@@ -346,7 +310,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
       const message = await this.requests.next();
       if (message === undefined) return { done: true, value: undefined };
       this.current = message;
-      this.deliver(message);
+      this.flow.deliver(message);
       return { done: false, value: message };
     };
     const iterator: AsyncIterableIterator<Incoming> = {
@@ -385,104 +349,25 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
   // --- requests of ours
 
   nextMessageId(): number {
-    do this.messageId = (this.messageId % 0xffff) + 1;
-    while (this.outstanding.has(this.messageId));
-    return this.messageId;
+    return this.outgoing.nextMessageId();
   }
 
-  async request(
+  request(
     contextId: number,
     command: OutgoingCommand,
     data?: DataSource,
     options: RequestOptions = {},
   ): Promise<Incoming> {
-    const exchange = this.openExchange(contextId, command, options);
-    try {
-      await this.send(contextId, { ...command, messageId: exchange.messageId }, data);
-      exchange.listen();
-      for (;;) {
-        const message = await this.nextResponse(exchange);
-        if (exchange.final) {
-          this.unread = message; // forgotten by the next request if the caller does not read it
-          return message;
-        }
-        message.data?.forget();
-      }
-    } finally {
-      this.closeExchange(exchange);
-    }
+    return this.outgoing.request(contextId, command, data, options);
   }
 
-  async *exchange(
+  exchange(
     contextId: number,
     command: OutgoingCommand,
     data?: DataSource,
     options: RequestOptions = {},
   ): AsyncIterableIterator<Incoming> {
-    const exchange = this.openExchange(contextId, command, options);
-    let message: IncomingMessage | undefined;
-    try {
-      await this.send(contextId, { ...command, messageId: exchange.messageId }, data);
-      exchange.sent = true;
-      exchange.listen();
-      while (!exchange.final) {
-        message = await this.nextResponse(exchange);
-        yield message;
-        message.data?.forget();
-      }
-    } finally {
-      message?.data?.forget();
-      if (exchange.sent && !exchange.final && this.upper.endedBecause === undefined) await this.drain(exchange);
-      this.closeExchange(exchange);
-    }
-  }
-
-  private openExchange(contextId: number, command: OutgoingCommand, options: RequestOptions): Exchange {
-    this.unread?.data?.forget();
-    this.unread = undefined;
-    const messageId = command.messageId ?? this.nextMessageId();
-    if (this.outstanding.has(messageId)) throw new RangeError(`message id ${messageId} is in use`);
-    const exchange = new Exchange(messageId, command.commandField, options, {
-      responseTimeoutMs: this.limits.responseTimeoutMs,
-      bytesReceived: () => this.counters.bytesReceived,
-      waitingIsOurs: () => this.upper.paused,
-      expired: () => this.upper.abortForTimeout('responseTimeoutMs', 'no response came'),
-      // It fails only when the association ends, and then the responses tell.
-      cancel: () => void this.cancel(contextId, messageId).catch(() => undefined),
-    });
-    this.outstanding.set(messageId, exchange);
-    return exchange;
-  }
-
-  private closeExchange(exchange: Exchange): void {
-    this.outstanding.delete(exchange.messageId);
-    exchange.close();
-  }
-
-  private async nextResponse(exchange: Exchange): Promise<IncomingMessage> {
-    const starved = exchange.responses.length === 0;
-    if (starved) this.starving(1);
-    exchange.waiting(true);
-    const message = await exchange.responses.next();
-    exchange.waiting(false);
-    if (starved) this.starving(-1);
-    if (message === undefined)
-      throw closedError(this.upper.endedBecause ?? { kind: 'connection-lost', detail: 'closed' });
-    exchange.final = statusKind(message.command.status) !== 'pending';
-    if (exchange.final) this.outstanding.delete(exchange.messageId);
-    this.deliver(message);
-    return message;
-  }
-
-  /** After a C-CANCEL-RQ the responses go on until the final one, which may be success all the same. */
-  private async drain(exchange: Exchange): Promise<void> {
-    exchange.cancel();
-    try {
-      while (!exchange.final) (await this.nextResponse(exchange)).data?.forget();
-    } catch (error) {
-      // The caller has left already; `closed` says how the association ended.
-      if (!(error instanceof AssociationError)) throw error;
-    }
+    return this.outgoing.exchange(contextId, command, data, options);
   }
 
   cancel(contextId: number, messageId: number): Promise<void> {
@@ -573,7 +458,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
     this.arriving.clear();
     for (const message of this.serving.values()) message.cancel();
     this.serving.clear();
-    for (const exchange of this.outstanding.values()) exchange.responses.close();
+    this.outgoing.end();
     // A released association has served all; of a broken one nobody could answer what is queued.
     this.requests.close();
     this.aborter.abort(error);

@@ -66,6 +66,8 @@ export class Exchange {
   readonly responses = new MessageQueue();
   sent = false;
   final = false;
+  /** Somebody waits for a response that has not come. */
+  starving = false;
   private readonly timeoutMs: number;
   private readonly signal: AbortSignal | undefined;
   private readonly owner: ExchangeOwner;

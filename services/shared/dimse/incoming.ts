@@ -1,20 +1,29 @@
 /** A message on its way in: its command set is complete, its data set is pulled. */
 import type { CommandSet } from './command.ts';
 import { AssociationError } from './errors.ts';
+import { Gathered } from './gathered.ts';
 import type { DataStream, Incoming } from './types.ts';
 
 /** What the association wants to know of the data sets it has delivered. */
 export interface Flow {
+  /** Bytes were queued. */
+  arrived(message: IncomingMessage, bytes: number): void;
   /** Bytes left the queue (read, or forgotten). */
   taken(message: IncomingMessage, bytes: number): void;
   /** Somebody began (+1) or ceased (-1) to wait for bytes. */
   starving(delta: 1 | -1): void;
 }
 
+/** Fragments up to this are copied together: a million PDVs of one byte must not become a million buffers. */
+const SMALL_BYTES = 512;
+const GATHERED_BYTES_MAX = 64 * 1024;
+
 export class DataQueue implements DataStream {
   private readonly message: IncomingMessage;
   private readonly flow: Flow;
   private buffers: Buffer[] = [];
+  /** Small fragments at the end of the queue. */
+  private readonly small = new Gathered();
   private waiter: (() => void) | undefined;
   private ended = false;
   private forgotten = false;
@@ -33,13 +42,21 @@ export class DataQueue implements DataStream {
 
   push(data: Buffer): void {
     this.bytesReceived += data.length;
-    if (this.forgotten) {
-      this.flow.taken(this.message, data.length);
-      return;
-    }
-    this.buffers.push(data);
+    if (this.forgotten) return;
     this.queuedBytes += data.length;
+    if (data.length <= SMALL_BYTES) {
+      this.small.append(data);
+      if (this.small.length >= GATHERED_BYTES_MAX) this.closeSmall();
+    } else {
+      this.closeSmall();
+      this.buffers.push(data);
+    }
+    this.flow.arrived(this.message, data.length);
     this.wake();
+  }
+
+  private closeSmall(): void {
+    if (this.small.length > 0) this.buffers.push(this.small.take());
   }
 
   end(): void {
@@ -60,6 +77,7 @@ export class DataQueue implements DataStream {
     this.forgotten = true;
     const bytes = this.queuedBytes;
     this.buffers = [];
+    this.small.take();
     this.queuedBytes = 0;
     if (bytes > 0) this.flow.taken(this.message, bytes);
   }
@@ -82,12 +100,13 @@ export class DataQueue implements DataStream {
   }
 
   async take(): Promise<Buffer[] | undefined> {
-    while (this.buffers.length === 0) {
+    while (this.queuedBytes === 0) {
       if (this.error !== undefined) throw this.error;
       if (this.ended) return undefined;
       if (this.forgotten) throw new AssociationError('cancelled', 'the data set was discarded');
       await this.wait();
     }
+    this.closeSmall();
     const taken = this.buffers;
     const bytes = this.queuedBytes;
     this.buffers = [];

@@ -205,6 +205,17 @@ limit(
   },
 );
 
+limit('lingerBytes', 'who goes on sending after our A-ABORT is reset', async () => {
+  const scp = await startScp(readAll, { limits: { lingerBytes: 100_000 } });
+  const parrot = await associated(scp.port);
+  parrot.say(pData(dataPdv(3, 'x')));
+  assert.equal((await parrot.hearNext())?.type, PDU.ABORT);
+  while (!parrot.isClosed) {
+    parrot.socket.write(Buffer.alloc(50_000));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+});
+
 limit('artimMs', 'silence after the connection, or after our rejection, closes it', async () => {
   const scp = await startScp(readAll, { limits: { artimMs: 100 } });
   const silent = await parrotTo(scp.port);

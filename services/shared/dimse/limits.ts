@@ -61,6 +61,14 @@ export const LIMITS = {
     max: 64 * KIB * KIB,
     reason: 'data of messages that nobody serves yet while somebody waits for bytes behind them; above it we abort',
   },
+  lingerBytes: {
+    default: 16 * KIB * KIB,
+    unit: 'bytes',
+    min: 0,
+    max: 1024 * KIB * KIB,
+    reason:
+      'read and thrown away after our A-ABORT, so that a reset does not overtake it; who goes on sending is reset',
+  },
   queuedMessagesMax: {
     default: 32,
     unit: 'count',

@@ -3,7 +3,7 @@
  * one over many; messages on different contexts may interleave, on one context they may not.
  */
 import { COMMAND, CommandError, type CommandSet, decodeCommand } from './command.ts';
-import { Gathered } from './reader.ts';
+import { Gathered } from './gathered.ts';
 
 /** The peer broke PS3.7; the association is aborted (source 0). */
 export class MessageError extends Error {

@@ -9,6 +9,7 @@ import {
   commandPdv,
   dataPdv,
   EXPLICIT,
+  FIND,
   IMPLICIT,
   type Parrot,
   parrotServer,
@@ -20,7 +21,7 @@ import { APPLICATION_CONTEXT, encodePdu, PDU, type Pdu } from './pdu.ts';
 import { ABORT, REJECT } from './reasons.ts';
 import { connect } from './requestor.ts';
 import { CONTEXTS, pattern, STORE, startScp, toScp } from './scp.fixture.ts';
-import { echo, store } from './scu.ts';
+import { echo, find, store } from './scu.ts';
 import type { Association } from './types.ts';
 
 const ECHO: CommandSet = {
@@ -450,6 +451,31 @@ test('a response with the wrong message id is not taken for an acknowledgement',
   const association = await connect(toScp(server.port));
   const request = { contextId: 3, sopClassUid: CT, sopInstanceUid: '1.2', data: pattern(10) };
   await assert.rejects(store(association, request), { code: 'protocol-error' });
+  server.close();
+});
+
+test('a thousand responses in one breath, to somebody who waits and to somebody who has left', async () => {
+  const pending = { commandField: COMMAND.C_FIND_RSP, status: 0xff00, hasData: true };
+  const server = await parrotServer(async (parrot) => {
+    await parrot.hearNext();
+    parrot.say(ac());
+    for (;;) {
+      const pdu = await parrot.hearNext();
+      if (pdu?.type !== PDU.P_DATA_TF) return;
+      const { commandField, messageId } = decodeCommand(pdu.pdvs[0]!.data);
+      if (commandField !== COMMAND.C_FIND_RQ) continue;
+      const one = pData(commandPdv(5, { ...pending, messageIdBeingRespondedTo: messageId }), dataPdv(5, 'xx'));
+      const final = { ...pending, messageIdBeingRespondedTo: messageId, status: 0, hasData: false };
+      parrot.say(...Array.from({ length: 1000 }, () => one), pData(commandPdv(5, final)));
+    }
+  });
+  const association = await connect(toScp(server.port));
+  let matches = 0;
+  for await (const { status } of find(association, FIND, Buffer.from('xx'))) if (status === 0xff00) matches++;
+  assert.equal(matches, 1000);
+  for await (const { status } of find(association, FIND, Buffer.from('xx'))) if (status === 0xff00) break;
+  assert.equal((await find(association, FIND, Buffer.from('xx')).next()).value?.status, 0xff00);
+  association.abort();
   server.close();
 });
 

@@ -431,8 +431,12 @@ test('dcmjs-dimse: C-ECHO both ways', async () => {
   assert.equal(await answered, 0);
   assert.equal((await scp.nextClosed()).kind, 'released');
 
+  type Context = { setResult(result: number, syntax: string): void; getTransferSyntaxUids(): string[] };
   class Server extends dimse.Scp {
-    associationRequested(this: InstanceType<typeof dimse.Scp>, association: any) {
+    associationRequested(
+      this: InstanceType<typeof dimse.Scp>,
+      association: { getPresentationContexts(): { context: Context }[] },
+    ) {
       for (const { context } of association.getPresentationContexts()) {
         context.setResult(dimse.constants.PresentationContextResult.Accept, context.getTransferSyntaxUids()[0]);
       }

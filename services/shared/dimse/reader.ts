@@ -2,6 +2,7 @@
  * PDUs out of a byte stream cut anywhere. P-DATA-TF is never assembled: its fragments are handed on as views of the chunk, so a
  * header that claims 4 GB costs nothing. The other PDUs are gathered whole, up to a limit.
  */
+import { Gathered } from './gathered.ts';
 import { decodePdu, PDU, PDU_HEADER_LENGTH, PDV_HEADER_LENGTH, type Pdu, PduError } from './pdu.ts';
 import { ABORT } from './reasons.ts';
 
@@ -19,30 +20,6 @@ export interface PduSink {
 export interface ReaderLimits {
   controlPduLengthMax: number;
   pduLengthReceived: number;
-}
-
-/** Bytes that grow by doubling: appending one at a time stays linear. */
-export class Gathered {
-  private bytes: Buffer = Buffer.alloc(0);
-  length = 0;
-
-  append(data: Buffer): void {
-    const needed = this.length + data.length;
-    if (needed > this.bytes.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.bytes.length, 256));
-      this.bytes.copy(grown, 0, 0, this.length);
-      this.bytes = grown;
-    }
-    data.copy(this.bytes, this.length);
-    this.length = needed;
-  }
-
-  take(): Buffer {
-    const taken = this.bytes.subarray(0, this.length);
-    this.bytes = Buffer.alloc(0);
-    this.length = 0;
-    return taken;
-  }
 }
 
 type Place = 'pdu-header' | 'control-body' | 'pdv-header' | 'pdv-body';

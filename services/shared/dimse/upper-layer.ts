@@ -73,6 +73,7 @@ export class UpperLayer implements PduSink {
   private reason: CloseReason | undefined;
   private socketError: Error | undefined;
   private isPaused = false;
+  private lingered = 0;
   private pdusAtArming = -1;
   private progressSinceArming = 0;
   private readonly pendingWrites = new Set<(error: Error) => void>();
@@ -214,7 +215,11 @@ export class UpperLayer implements PduSink {
 
   private chunk(chunk: Buffer): void {
     this.counters.bytesReceived += chunk.length;
-    if (this.framingLost) return; // Sta13: read only so that our A-ABORT is not overtaken by a reset
+    if (this.currentState === 'Sta13') {
+      this.lingered += chunk.length;
+      if (this.lingered > this.limits.lingerBytes) this.socket.destroy();
+    }
+    if (this.framingLost || this.socket.destroyed) return;
     try {
       this.reader.push(chunk);
     } catch (error) {
