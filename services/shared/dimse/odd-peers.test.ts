@@ -462,6 +462,7 @@ test('a thousand responses in one breath, to somebody who waits and to somebody 
     for (;;) {
       const pdu = await parrot.hearNext();
       if (pdu?.type !== PDU.P_DATA_TF) return;
+      if (!pdu.pdvs[0]!.command) continue;
       const { commandField, messageId } = decodeCommand(pdu.pdvs[0]!.data);
       if (commandField !== COMMAND.C_FIND_RQ) continue;
       const one = pData(commandPdv(5, { ...pending, messageIdBeingRespondedTo: messageId }), dataPdv(5, 'xx'));
