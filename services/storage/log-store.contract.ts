@@ -183,6 +183,9 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
         listed,
         Array.from({ length: sealed.last - sealed.first + 1 }, (_, i) => sealed.first + i),
       );
+      await archive.log.prepareThin('main', sealed.object);
+      assert.equal((await archive.log.segments('main'))[0]!.state, 'sealed', 'the old one counts until it is gone');
+      assert.equal((await bytesOf(archive.objects.read(places[0]!.object, places[0]!.offset, 10))).length, 10);
       const thinned = await archive.log.thin('main', sealed.object);
       assert.ok(thinned.bytesFreed >= 50_000);
       await assert.rejects(

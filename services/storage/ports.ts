@@ -67,9 +67,14 @@ export interface LogStore {
   segments(tenant: string): Promise<SegmentRow[]>;
   commitsOf(tenant: string, object: string): AsyncIterable<TableOfContents>;
   /**
-   * Replaces a sealed segment by its tables of contents and control entries (they outlive compaction, and a fold from the first
-   * commit stays possible). The old object is gone afterwards: its places answer `not-found`. Only the keeper calls this, once every
-   * instance in it was moved or purged and `deletionDelay` is over (the stamps of the `moved` entries say since when).
+   * Writes the thinned form of a sealed segment beside it: its tables of contents and control entries, which outlive compaction, so
+   * that a fold from the first commit stays possible. Called `deletionDelay` before thin(), so that whoever copies the archive file by
+   * file meanwhile finds one or the other. Calling it again costs little.
+   */
+  prepareThin(tenant: string, object: string): Promise<void>;
+  /**
+   * Replaces the segment by its thinned form. The old object is gone afterwards: its places answer `not-found`. Only the keeper calls
+   * this, once every instance in it was moved, dropped or purged and `deletionDelay` is over.
    */
   thin(tenant: string, object: string): Promise<{ object: string; bytesFreed: number }>;
   alarms(): readonly Alarm[];

@@ -30,8 +30,12 @@ export function createReclaim(
     await followLog(call);
     for (const segment of await archive.log.segments(call.tenant)) {
       if (call.signal.aborted) return done;
-      if (segment.state !== 'sealed' || !(await isFree(call, segment)) || !(await waited(call, segment.object, now)))
+      if (segment.state !== 'sealed' || !(await isFree(call, segment))) continue;
+      if (!(await waited(call, segment.object, now))) {
+        // Beside the old one for all of deletionDelay: a file-by-file copy taken meanwhile finds one or the other.
+        await archive.log.prepareThin(call.tenant, segment.object);
         continue;
+      }
       const { bytesFreed } = await archive.log.thin(call.tenant, segment.object);
       await context.kv.delete(call.tenant, freeKey(segment.object));
       done.objectsRemoved++;

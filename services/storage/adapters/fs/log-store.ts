@@ -4,7 +4,7 @@ import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
 import { StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
-import { checkTenant, isLane } from '../../log/names.ts';
+import { checkTenant, isLane, lanePrefix } from '../../log/names.ts';
 import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
 import { decodeTable } from '../../log/toc.ts';
 import type { Alarm, Appended, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
@@ -144,7 +144,28 @@ export class FsLogStore implements LogStore {
     }
   }
 
+  async prepareThin(tenant: string, object: string): Promise<void> {
+    await this.#whileThinning(tenant, object, async () => {});
+  }
+
   async thin(tenant: string, object: string): Promise<{ object: string; bytesFreed: number }> {
+    return this.#whileThinning(tenant, object, async (lane, segment, thinned) => {
+      const { disk, root, handles } = this.#options;
+      await disk.flushDirectory(join(root, lanePrefix(tenant, lane.lane)), 'thinned-name');
+      lane.segments = lane.segments.map((each) => (each === segment ? thinned : each));
+      this.#loaded.delete(segment);
+      this.#keepLoaded(thinned);
+      handles.forget(object);
+      await disk.unlink(join(root, object));
+      return { object: thinned.object, bytesFreed: segment.bytes - thinned.bytes };
+    });
+  }
+
+  async #whileThinning<T>(
+    tenant: string,
+    object: string,
+    work: (lane: Lane, segment: Segment, thinned: Segment) => Promise<T>,
+  ): Promise<T> {
     const { lane, segment } = this.#find(tenant, object);
     if (segmentRow(lane, segment).state !== 'sealed')
       throw new GantryError('failed-precondition', `${object} is not a sealed segment`);
@@ -153,14 +174,8 @@ export class FsLogStore implements LogStore {
     if (this.#thinning.has(object)) throw new GantryError('conflict', `${object} is being thinned`);
     this.#thinning.add(object);
     try {
-      const { disk, root, handles } = this.#options;
-      const thinned = await thinSegment(disk, root, lane, segment, tocs);
-      lane.segments = lane.segments.map((each) => (each === segment ? thinned : each));
-      this.#loaded.delete(segment);
-      this.#keepLoaded(thinned);
-      handles.forget(object);
-      await disk.unlink(join(root, object));
-      return { object: thinned.object, bytesFreed: segment.bytes - thinned.bytes };
+      const { disk, root } = this.#options;
+      return await work(lane, segment, await thinSegment(disk, root, lane, segment, tocs));
     } finally {
       this.#thinning.delete(object);
     }

@@ -219,7 +219,8 @@ class History {
         { kind: { $case: 'moved', value: { moves: moved, studyInstanceUid: '', dropped: [] } } },
       ]);
     }
-    await archive.log.thin(tenant, segment.object);
+    if (this.#int(3) === 0) await archive.log.prepareThin(tenant, segment.object);
+    else await archive.log.thin(tenant, segment.object);
   }
 
   async #verify(archive: Archive): Promise<void> {

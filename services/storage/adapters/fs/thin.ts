@@ -3,16 +3,16 @@ import { crc32 } from 'node:zlib';
 import { GantryError } from '#platform/errors.ts';
 import { controlJson } from '../../log/commit.ts';
 import { controlFileName, segmentKey, tocFileName } from '../../log/names.ts';
-import { readTocAt } from '../../log/scan.ts';
+import { readTocAt, scanFromEnd } from '../../log/scan.ts';
 import { BLOCK, paddingOf, TRAILER, writeTarHeader } from '../../log/tar.ts';
 import { decodeTable, encodeTocFrame } from '../../log/toc.ts';
 import type { Disk } from './disk.ts';
 import type { Lane, Segment } from './lane.ts';
-import { sourceOf } from './recover.ts';
+import { sourceOf, tocsOf } from './recover.ts';
 
 /**
- * Writes the segment once more without the instances' bytes: same commits, same tables, control entries as before. The caller removes
- * the old object. Until the new name is on stable storage both are there, and the old one counts.
+ * Writes the segment once more without the instances' bytes, beside it: same commits, same tables, control entries as before. While
+ * both are there the old one counts. Answers the thinned one; one that was written before is taken as it is.
  */
 export async function thinSegment(
   disk: Disk,
@@ -22,6 +22,8 @@ export async function thinSegment(
   tocs: readonly number[],
 ): Promise<Segment> {
   const object = segmentKey(lane.tenant, lane.lane, segment.first, true);
+  const written = await thinnedBefore(disk, root, object, segment);
+  if (written) return written;
   const part = join(root, `${object}.part`);
   await disk.unlink(part).catch(() => {}); // from a thin() that was cut short
   const old = await disk.open(join(root, segment.object), 'read');
@@ -80,7 +82,6 @@ export async function thinSegment(
       await file.close();
     }
     await disk.rename(part, join(root, object));
-    await disk.flushDirectory(join(root, 'log', lane.tenant, lane.lane), 'thinned-name');
     return {
       object,
       first: segment.first,
@@ -91,5 +92,27 @@ export async function thinSegment(
     };
   } finally {
     await old.close().catch(() => {}); // only read
+  }
+}
+
+/** It was renamed with its contents on stable storage, so it is whole, or it is not ours. */
+async function thinnedBefore(disk: Disk, root: string, object: string, segment: Segment): Promise<Segment | undefined> {
+  const stat = await disk.stat(join(root, object));
+  if (!stat) return undefined;
+  const file = await disk.open(join(root, object), 'read');
+  try {
+    const scan = await scanFromEnd(sourceOf(file, stat.bytes), segment.first, segment.last);
+    return (
+      scan && {
+        object,
+        first: segment.first,
+        last: segment.last,
+        bytes: stat.bytes,
+        thinned: true,
+        tocs: tocsOf(segment.first, scan.commits),
+      }
+    );
+  } finally {
+    await file.close().catch(() => {}); // only read
   }
 }
