@@ -29,7 +29,7 @@ import {
   sequenceEnd,
 } from './test-kit.ts';
 import { encodingOf } from './uids.ts';
-import { reencode } from './write.ts';
+import { canReencode, reencode } from './write.ts';
 
 async function convert(dataSet: Buffer | Iterable<Buffer>, from: string, to: string): Promise<Buffer> {
   const parts: Buffer[] = [];
@@ -72,6 +72,9 @@ describe('re-encoding', () => {
       [IMPLICIT, sample(IMPLICIT_LE)],
       [BIG_ENDIAN, sample(EXPLICIT_BE)],
       [DEFLATED, deflateRawSync(sample(EXPLICIT_LE))],
+      [DEFLATED, sample(EXPLICIT_LE)], // declared so, and not deflated
+      [IMPLICIT, sample(EXPLICIT_LE)],
+      [EXPLICIT, sample(IMPLICIT_LE)],
     ];
     for (const [from, bytes] of sources) {
       assert.deepEqual(await convert(bytes, from, EXPLICIT), sample(EXPLICIT_LE), from);
@@ -182,6 +185,8 @@ describe('re-encoding', () => {
   });
   it('refuses what needs transcoding, and what ends early', async () => {
     await assert.rejects(convert(sample(EXPLICIT_LE), JPEG, EXPLICIT), { reason: 'unsupported-transfer-syntax' });
+    for (const from of ['1.2.840.113619.5.2', '1.2.840.10008.1.2.4.94', '1.2.3.4'])
+      assert.equal(canReencode(from, EXPLICIT), false);
     await assert.rejects(convert(sample(EXPLICIT_LE), EXPLICIT, BIG_ENDIAN), { reason: 'unsupported-transfer-syntax' });
     await assert.rejects(convert(sample(EXPLICIT_LE).subarray(0, -1), EXPLICIT, IMPLICIT), { reason: 'truncated' });
   });

@@ -3,7 +3,7 @@ import { delimiter, elementHeader, itemHeader } from './element-write.ts';
 import { DicomError } from './errors.ts';
 import { Inflater } from './inflate.ts';
 import { swapBytes } from './json.ts';
-import { SKIM_LIMITS } from './skim.ts';
+import { isInTheClear, SKIM_LIMITS } from './skim.ts';
 import { dictionaryEntry, isGroupLength, Tag, type VR, VRS, type VrContext, vrOf } from './tags.ts';
 import { encodingOf, TransferSyntaxUid } from './uids.ts';
 
@@ -22,23 +22,33 @@ export async function* reencode(
   fromTransferSyntaxUid: string,
   toTransferSyntaxUid: string,
 ): AsyncGenerator<Buffer> {
-  const from = encodingOf(fromTransferSyntaxUid);
-  if (
-    from === 'encapsulated' ||
-    (toTransferSyntaxUid !== TransferSyntaxUid.explicitLe && toTransferSyntaxUid !== TransferSyntaxUid.implicitLe)
-  ) {
+  if (!canReencode(fromTransferSyntaxUid, toTransferSyntaxUid)) {
     throw new DicomError(
       'unsupported-transfer-syntax',
       `no way from ${fromTransferSyntaxUid} to ${toTransferSyntaxUid} without transcoding`,
     );
   }
+  const from = encodingOf(fromTransferSyntaxUid);
+  const explicit = toTransferSyntaxUid === TransferSyntaxUid.explicitLe;
   const plain = from === 'deflated' ? inflated(source) : pieces(source);
-  if (from === 'deflated' && toTransferSyntaxUid === TransferSyntaxUid.explicitLe) yield* plain;
+  if (from === 'deflated' && explicit) yield* plain;
   else {
     const nesting = new Nesting(from !== 'implicit', from === 'bigEndian', SKIM_LIMITS.sequenceDepthMax);
-    yield* new Reencoding(new Pull(plain), nesting, toTransferSyntaxUid === TransferSyntaxUid.explicitLe).run();
+    yield* new Reencoding(new Pull(plain), nesting, explicit).run();
   }
 }
+
+/** Only what a data set says, never pixels: not JPIP (they are elsewhere), not GE's syntax (its pixels alone are big endian). */
+const SOURCES: ReadonlySet<string> = new Set([
+  TransferSyntaxUid.implicitLe,
+  TransferSyntaxUid.explicitLe,
+  TransferSyntaxUid.explicitBe,
+  TransferSyntaxUid.deflatedLe,
+]);
+const TARGETS: ReadonlySet<string> = new Set([TransferSyntaxUid.implicitLe, TransferSyntaxUid.explicitLe]);
+
+export const canReencode = (fromTransferSyntaxUid: string, toTransferSyntaxUid: string): boolean =>
+  SOURCES.has(fromTransferSyntaxUid) && TARGETS.has(toTransferSyntaxUid);
 
 async function* pieces(source: Source): AsyncGenerator<Buffer> {
   if (source instanceof Uint8Array) yield Buffer.from(source.buffer, source.byteOffset, source.byteLength);
@@ -47,16 +57,33 @@ async function* pieces(source: Source): AsyncGenerator<Buffer> {
 
 const SLICE_BYTES = 4096; // deflate expands at most 1,032 times: at most 4 MiB are held
 
-async function* inflated(source: Source): AsyncGenerator<Buffer> {
+/** The inflated bytes of a Deflated data set: what a Head's offsets count in. Bytes that are not deflated pass as they are. */
+export async function* inflated(source: Source): AsyncGenerator<Buffer> {
   const inflater = new Inflater(SKIM_LIMITS.inflatedBytesMax);
-  for await (const chunk of pieces(source)) {
+  let first: Buffer | undefined = Buffer.alloc(0);
+  let clear = false;
+  for await (const piece of pieces(source)) {
+    if (clear) {
+      yield piece;
+      continue;
+    }
+    let chunk = piece;
+    if (first) {
+      chunk = first = Buffer.concat([first, piece]);
+      if (first.length < 8) continue;
+      first = undefined;
+      if ((clear = isInTheClear(chunk))) {
+        yield chunk;
+        continue;
+      }
+    }
     for (let at = 0; at < chunk.length && !inflater.done; at += SLICE_BYTES) {
       const out: Buffer[] = [];
       inflater.write(chunk.subarray(at, at + SLICE_BYTES), (piece) => out.push(Buffer.from(piece)));
       yield* out;
     }
   }
-  inflater.end();
+  if (!clear) inflater.end();
 }
 
 /** Bytes on demand, with a promise only where they are not there yet. */

@@ -303,6 +303,19 @@ describe('what the field sends, and is read', () => {
   });
 });
 
+describe('what fuzzing found', () => {
+  it('bytes too few for a header do not take the complete element before them along', () => {
+    const after = element(0x7fe10010, 'LO', 'ACME');
+    const head = skim(Buffer.concat([native(), after, Buffer.from([1, 2, 3])]), EXPLICIT);
+    assert.deepEqual(head.trailing, { offset: native().length + after.length, length: 3 });
+    assert.equal(new DataSet(head).string(0x7fe10010), 'ACME');
+  });
+  it('short pixel data behind a sequence without its delimiter is still short', () => {
+    const open = element(0x7fe10010, 'SQ', item(Buffer.alloc(0)), EXPLICIT_LE, 0xffffffff);
+    refuses('truncated', Buffer.concat([element(0x7fe00008, 'OF', ''), open, native().subarray(0, -10)]));
+  });
+});
+
 describe('what is refused', () => {
   it('a Part 10 file, group 0000, nothing', () => {
     refuses('is-part10', Buffer.concat([Buffer.alloc(128), Buffer.from('DICM'), native()]));

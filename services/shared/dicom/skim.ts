@@ -129,10 +129,7 @@ export class Skimmer {
     if (buffer.length >= PART10_PREFIX && buffer.toString('latin1', 128, 132) === 'DICM') {
       throw new DicomError('is-part10', 'a Part 10 file where a data set was expected');
     }
-    // Declared as deflated, and yet in the clear: (0008,xxxx) and a VR, which no deflate stream begins with.
-    if (this.#inflater && buffer.length >= 8 && buffer.readUInt16LE(0) === 8 && isVr(buffer.toString('latin1', 4, 6))) {
-      this.#inflater = undefined;
-    }
+    if (this.#inflater && isInTheClear(buffer)) this.#inflater = undefined;
   }
 
   #pass(buffer: Buffer): void {
@@ -232,14 +229,15 @@ export class Skimmer {
     if (++this.#elements > this.#limits.elementsMax) {
       throw new DicomError('too-many-elements', `more than ${this.#limits.elementsMax} elements`);
     }
-    if (nesting.depth === 0) {
+    const step = nesting.step(header, this.#offset);
+    // Only now is it known what the element belongs to: a sequence whose delimiter is missing ends before it.
+    if (nesting.depth === 0 ? step !== 'nothing' : nesting.depth === 1 && step === 'sequence') {
       const mark = this.#mark;
       mark.tag = tag;
       mark.offset = this.#offset - size;
       mark.kept = kept;
       mark.cuts = this.#cuts.length;
     }
-    const step = nesting.step(header, this.#offset);
     if (step === 'trailing') {
       this.#trailing = { offset: this.#offset - size, length: 0 };
       this.#state = 'trailing';
@@ -358,11 +356,16 @@ export class Skimmer {
     }
     if (this.#offset === 0) throw new DicomError('truncated', 'an empty data set');
     const nesting = this.#nesting;
-    const complete = this.#state === 'header' || (this.#state === 'fragment' && !this.#firstItem);
-    if (complete && this.#carried === 0) {
-      if (this.#state === 'fragment') this.#endFragments(this.#offset); // on an item's boundary: only the delimiter is missing
+    // On an item's boundary only the delimiter is missing.
+    if (this.#state === 'fragment' && !this.#firstItem && this.#carried === 0) this.#endFragments(this.#offset);
+    if (this.#state === 'header') {
       nesting.closeAt(this.#offset);
-      if (nesting.depth === 0) return;
+      if (nesting.depth === 0) {
+        // What is left is too little for one more header.
+        if (this.#carried > 0) this.#trailing = { offset: this.#offset, length: this.#carried };
+        this.#offset += this.#carried;
+        return;
+      }
     }
     const { tag } = this.#mark;
     if (nesting.pixelSeen && !isPixelTag(tag)) {
@@ -371,12 +374,6 @@ export class Skimmer {
       this.#trailing = { offset: this.#mark.offset, length: this.#offset - this.#mark.offset };
       this.#kept = this.#mark.kept;
       this.#cuts.length = this.#mark.cuts;
-      return;
-    }
-    if (this.#state === 'header' && nesting.depth === 0) {
-      // Too few bytes for one more header.
-      this.#trailing = { offset: this.#offset, length: this.#carried };
-      this.#offset += this.#carried;
       return;
     }
     if (this.#options.acceptTruncatedPixelData && this.#truncatePixel()) return;
@@ -422,6 +419,10 @@ export class Skimmer {
 
 /** JPEG and JPEG-LS, JPEG 2000, JPEG XL. */
 const CODESTREAM_STARTS: ReadonlySet<number> = new Set([0xffd8, 0xff4f, 0xff0a]);
+
+/** Declared as deflated, and yet not: (0008,xxxx) and a VR, which no deflate stream begins with. */
+export const isInTheClear = (buffer: Buffer): boolean =>
+  buffer.length >= 8 && buffer.readUInt16LE(0) === 8 && isVr(buffer.toString('latin1', 4, 6));
 
 const isPixelTag = (tag: number): boolean =>
   tag === Tag.PixelData || tag === Tag.FloatPixelData || tag === Tag.DoubleFloatPixelData;

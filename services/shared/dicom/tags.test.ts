@@ -165,9 +165,9 @@ describe('UIDs', () => {
   it('that we mint are valid, those received are opaque', () => {
     for (let n = 0; n < 200; n++) assert.match(mintUid(), /^2\.25\.[1-9][0-9]{0,38}$/);
     assert.equal(new Set(Array.from({ length: 100 }, mintUid)).size, 100);
-    for (const uid of ['1.2.3', '1.02.3', 'abc', 'x'.repeat(64), '../../etc/passwd'])
+    for (const uid of ['1.2.3', '1.02.3', 'abc', 'x'.repeat(64), '../../etc/passwd', '1.2 3'])
       assert.equal(isAcceptableUid(uid), true, uid);
-    for (const uid of ['', ' ', 'x'.repeat(65), '1.2\n', '1.2 3', 'é', '1\0'])
+    for (const uid of ['', ' ', 'x'.repeat(65), '1.2\n', '1.2\\3', ' 1.2', '1.2 ', 'é', '1\0'])
       assert.equal(isAcceptableUid(uid), false, uid);
     assert.equal(trimUid(' 1.2.3 \0'), '1.2.3');
   });

@@ -138,5 +138,8 @@ export const mintUid = (): string => `2.25.${BigInt(`0x${randomUUID().replaceAll
 /** Padding of UI is NUL; spaces occur (conformance.md). */
 export const trimUid = (uid: string): string => uid.replace(/[\0 ]+$/, '').replace(/^[\0 ]+/, '');
 
-/** A received UID is opaque: 1 to 64 printable characters. Leading zeros and letters are in the field. */
-export const isAcceptableUid = (uid: string): boolean => /^[\x21-\x7e]{1,64}$/.test(uid);
+/**
+ * A received UID is opaque: 1 to 64 printable characters once its padding is off. Leading zeros, letters and inner spaces are in the
+ * field; a backslash separates values and cannot be.
+ */
+export const isAcceptableUid = (uid: string): boolean => /^[\x20-\x5b\x5d-\x7e]{1,64}$/.test(uid) && trimUid(uid) === uid;

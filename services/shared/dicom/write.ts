@@ -7,7 +7,7 @@ import { fromJson } from './json-read.ts';
 import { Tag, type VR, VRS } from './tags.ts';
 import { encodingOf } from './uids.ts';
 
-export { reencode } from './reencode.ts';
+export { canReencode, reencode } from './reencode.ts';
 
 /** Bytes that are elsewhere (a body's part on disk): named in place, filled in by whoever writes the pieces. */
 export interface Bulk {
