@@ -24,7 +24,13 @@ export interface Appended {
 
 /** What is wrong with the archive and needs a person: shown by `gantry status` and the keeper's Status. */
 export interface Alarm {
-  readonly kind: 'damaged-commit' | 'unknown-entry' | 'newer-format' | 'flush-failed' | 'unreadable-lane';
+  readonly kind:
+    | 'damaged-commit'
+    | 'unknown-entry'
+    | 'newer-format'
+    | 'flush-failed'
+    | 'unreadable-lane'
+    | 'clock-ahead';
   readonly tenant: string;
   readonly lane: string;
   /** Places and numbers only. */
@@ -55,7 +61,8 @@ export interface LogStore {
   heads(tenant: string): Position[];
   /**
    * Commits beyond the positions, lane by lane, up to the heads as they are when the lane's turn comes. Verified, decoded by nobody
-   * else's rules: a commit that cannot be read is damage (alarm) and is passed over; an entry of an unknown kind ends its lane (alarm).
+   * else's rules: a damaged commit is passed over (alarm); an entry of an unknown kind, or a medium that does not answer, ends
+   * its lane (alarm), and other lanes go on.
    */
   read(
     tenant: string,

@@ -11,6 +11,7 @@ import { Appender } from './append.ts';
 import { checkPlaces, streamPlaces } from './read.ts';
 
 const SEAL_EVERY_MS = 60_000;
+const SIZE_FRESH_MS = 60_000;
 
 /** Append to the archive log and read from it. Stateless towards its callers. */
 export const dataModule: Module = {
@@ -56,6 +57,7 @@ export const dataModule: Module = {
 };
 
 function serveData(context: Context, archive: Archive, appender: Appender): void {
+  const size = archiveSize(archive);
   context.serve(DataService, {
     async heads(call) {
       return { positions: archive.log.heads(checkTenant(call.tenant)) };
@@ -68,9 +70,7 @@ function serveData(context: Context, archive: Archive, appender: Appender): void
     },
     async space(call) {
       const { freeBytes, reserveBytes, accepting } = await archive.room();
-      let archiveBytes = 0;
-      for (const area of ['log', 'pack', 'large'] as const)
-        for await (const { bytes } of archive.objects.list(area, call.tenant)) archiveBytes += bytes;
+      const archiveBytes = await size(call.tenant);
       return { freeBytes, reserveBytes, accepting, archiveBytes };
     },
   });
@@ -92,4 +92,23 @@ function serveBytes(context: Context, archive: Archive, appender: Appender): voi
     const length = await checkPlaces(archive.objects, checkTenant(call.tenant), places);
     return { response: { length }, body: streamPlaces(archive.objects, places, call.signal) };
   });
+}
+
+/** A large archive is a walk of seconds, and who watches its size does not need it to the second. */
+function archiveSize(archive: Archive): (tenant: string) => Promise<number> {
+  const seen = new Map<string, { bytes: Promise<number>; atMs: number }>();
+  const walk = async (tenant: string): Promise<number> => {
+    let sum = 0;
+    for (const area of ['log', 'pack', 'large'] as const)
+      for await (const { bytes } of archive.objects.list(area, tenant)) sum += bytes;
+    return sum;
+  };
+  return (tenant) => {
+    const last = seen.get(tenant);
+    if (last && performance.now() - last.atMs < SIZE_FRESH_MS) return last.bytes;
+    const bytes = walk(tenant);
+    bytes.catch(() => seen.delete(tenant)); // answered to whoever asked; the next one walks again
+    seen.set(tenant, { bytes, atMs: performance.now() });
+    return bytes;
+  };
 }

@@ -24,6 +24,11 @@ export class StampClock {
     return this.#ms.toString(16).padStart(12, '0') + this.#counter.toString(16).padStart(4, '0');
   }
 
+  /** How far the highest stamp is above the wall clock. */
+  aheadMs(): number {
+    return this.#ms - this.#now();
+  }
+
   /** Never stamp below this one: read from the lanes' last commits at start, so a clock set back changes no order. */
   observe(stamp: string): void {
     const parsed = parseStamp(stamp);

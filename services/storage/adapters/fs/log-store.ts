@@ -8,7 +8,7 @@ import { checkTenant, isLane, lanePrefix } from '../../log/names.ts';
 import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
 import { decodeTable } from '../../log/toc.ts';
 import type { Alarm, Appended, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
-import type { Disk, DurableDirectories } from './disk.ts';
+import { codeOf, type Disk, type DurableDirectories } from './disk.ts';
 import type { Handles } from './handles.ts';
 import { Alarms, type Lane, type Segment, segmentOf, segmentRow } from './lane.ts';
 import { LaneWriter, type SegmentLimits } from './lane-writer.ts';
@@ -40,6 +40,9 @@ interface TenantLog {
 
 /** Sealed segments whose table offsets stay in memory: 256 × 4,000 commits × 8 bytes = 8 MB. */
 const LOADED_SEGMENTS_MAX = 256;
+
+/** Stamps this far in the future mean that a clock was, or is, wrong; retention and delays count from stamps. */
+const CLOCK_AHEAD_MAX_MS = 60 * 60 * 1000;
 
 export class FsLogStore implements LogStore {
   readonly #options: FsLogOptions;
@@ -91,6 +94,7 @@ export class FsLogStore implements LogStore {
       }
     }
     for (const lane of dead) store.#tenant(lane.tenant).lanes.set(lane.lane, lane);
+    store.#checkClock();
     return store;
   }
 
@@ -137,7 +141,7 @@ export class FsLogStore implements LogStore {
     const { lane, segment } = this.#find(tenant, object);
     for (let sequence = segment.first; sequence <= segment.last; sequence++) {
       const table = await this.#table(lane, sequence);
-      if (table === 'stop') throw new GantryError('damaged', `${object} holds entries that this release does not know`);
+      if (table === 'stop') throw new GantryError('damaged', `${object} cannot be read to its end: see the alarms`);
       if (!table) continue; // damage: its alarm is raised
       const decoded = decodeTable(table, tenant, lane.lane, sequence);
       if (typeof decoded === 'object') yield decoded;
@@ -206,6 +210,13 @@ export class FsLogStore implements LogStore {
     );
   }
 
+  #checkClock(): void {
+    const aheadMs = this.#clock.aheadMs();
+    if (aheadMs < CLOCK_AHEAD_MAX_MS) return;
+    const detail = `the log was stamped ${Math.round(aheadMs / 60_000)} minutes ahead of this machine's clock: set the clock, or stamps go on from there`;
+    this.#alarms.raise({ kind: 'clock-ahead', tenant: '', lane: '', detail });
+  }
+
   #tenant(tenant: string): TenantLog {
     let log = this.#tenants.get(tenant);
     if (!log) {
@@ -264,10 +275,19 @@ export class FsLogStore implements LogStore {
       this.#alarms.raise({ kind: table === 'damaged' ? 'damaged-commit' : table, tenant, lane: lane.lane, detail });
       return table === 'damaged' ? undefined : 'stop';
     } catch (error) {
+      const gone = error instanceof GantryError && error.code === 'not-found';
       // Thinned while we were reading: its tables are in the new object.
-      if (again && error instanceof GantryError && error.code === 'not-found')
-        return this.#table(lane, sequence, false);
-      throw error;
+      if (gone && again) return this.#table(lane, sequence, false);
+      // A medium that does not answer, or a file that somebody removed. Not passed over: it may answer next time, and what a fold has
+      // once passed it never sees again.
+      if (!gone && codeOf(error) === undefined) throw error;
+      this.#alarms.raise({
+        kind: 'unreadable-lane',
+        tenant,
+        lane: lane.lane,
+        detail: `commit ${sequence} at ${segment?.object}: ${gone ? 'the object is gone' : codeOf(error)}`,
+      });
+      return 'stop';
     }
   }
 

@@ -142,7 +142,8 @@ class History {
       reserveBytes: () => 0,
       now: () => this.#now++,
       onAlarm: (alarm) => {
-        if (alarm.kind !== 'flush-failed' && this.#disk.powered) this.#alarm ??= `${alarm.kind}: ${alarm.detail}`;
+        if (!['flush-failed', 'clock-ahead'].includes(alarm.kind) && this.#disk.powered)
+          this.#alarm ??= `${alarm.kind}: ${alarm.detail}`;
       },
     };
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -313,6 +313,70 @@ test('one process owns a data directory; a killed owner leaves it at once', () =
     owner.kill('SIGKILL');
     await once(owner, 'exit');
     lockDirectory(directory).release();
+  }));
+
+test('a medium that does not answer stops its lane for now, not for ever', async () => {
+  const disk = new ModelDisk(randomOf(5), ['/data']);
+  const archive = await openArchiveOn(disk, '/data', OPTIONS);
+  await archive.log.append('main', 'r', [sampleHold('one')]);
+  disk.fault = (op) => (op === 'read' ? 'EIO' : undefined);
+  assert.deepEqual(await holdsOf(archive), []);
+  assert.deepEqual(
+    archive.log.alarms().map(({ kind }) => kind),
+    ['unreadable-lane'],
+  );
+  disk.fault = () => undefined;
+  assert.deepEqual(await holdsOf(archive), ['one']);
+  await archive.close();
+});
+
+test('a log that was stamped in the future is told, and goes on in order', async () => {
+  const disk = new ModelDisk(randomOf(6), ['/data']);
+  const future = await openArchiveOn(disk, '/data', { ...OPTIONS, now: () => 4e12 });
+  await future.log.append('main', 'r', [sampleHold('stamped in 2096')]);
+  await future.close();
+  const archive = await openArchiveOn(disk, '/data', OPTIONS);
+  assert.deepEqual(
+    archive.log.alarms().map(({ kind }) => kind),
+    ['clock-ahead'],
+  );
+  await archive.log.append('main', 'r', [sampleHold('today')]);
+  const stamps = (await entriesOf(archive.log, 'main')).map(({ stamp, kind }) => [stamp, kind!.$case] as const).sort();
+  assert.equal(stamps.at(-1)![1], 'hold');
+  await archive.close();
+});
+
+test('a file-by-file copy taken while storing is an archive with everything acknowledged before it began', () =>
+  inDirectory(async (directory) => {
+    const from = join(directory, 'live');
+    const to = join(directory, 'copy');
+    await mkdir(from);
+    const archive = await openArchiveOn(realDisk, from, {
+      ...OPTIONS,
+      segment: { ...OPTIONS.segment, segmentBytes: 64 * 1024 },
+    });
+    let copied = false;
+    let sent = 0;
+    const acknowledged: string[] = [];
+    const sender = async (): Promise<void> => {
+      while (!copied) {
+        const name = `hold ${sent++}`;
+        await archive.log.append('main', 'r', [sampleEntry(randomBytes(5000)), sampleHold(name)]);
+        acknowledged.push(name);
+      }
+    };
+    const senders = [sender(), sender()];
+    while (acknowledged.length < 30) await archive.log.append('main', 'me', [sampleHold('waiting for some')]);
+    const before = [...acknowledged];
+    await cp(from, to, { recursive: true });
+    copied = true;
+    await Promise.all(senders);
+    await archive.close();
+    const copy = await openArchiveOn(realDisk, to, OPTIONS);
+    const found = new Set(await holdsOf(copy));
+    for (const name of before) assert.ok(found.has(name), name);
+    assert.deepEqual(copy.log.alarms(), []);
+    await copy.close();
   }));
 
 /** The least that is a DICOM file: preamble, meta, and one element. */
