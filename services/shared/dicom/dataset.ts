@@ -12,17 +12,19 @@ export class Element {
   readonly tag: number;
   /** As sent; as the dictionary says where it was not sent, or sent as UN for an element that we know. */
   vr: VR;
-  /** The value, or nothing when it is cut. In the data set's byte order (`bigEndian`). */
-  readonly bytes: Buffer;
   readonly cut: Cut | undefined;
   readonly items: DataSet[] | undefined;
   readonly bigEndian: boolean;
   readonly dataSet: DataSet;
+  // A view is made when it is asked for: most elements of a header are never looked at.
+  readonly #skeleton: Buffer;
+  readonly #start: number;
+  readonly #end: number;
 
   constructor(
     tag: number,
     vr: VR,
-    bytes: Buffer,
+    value: { skeleton: Buffer; start: number; end: number },
     cut: Cut | undefined,
     items: DataSet[] | undefined,
     bigEndian: boolean,
@@ -30,26 +32,39 @@ export class Element {
   ) {
     this.tag = tag;
     this.vr = vr;
-    this.bytes = bytes;
+    this.#skeleton = value.skeleton;
+    this.#start = value.start;
+    this.#end = value.end;
     this.cut = cut;
     this.items = items;
     this.bigEndian = bigEndian;
     this.dataSet = dataSet;
   }
 
+  /** The value, or nothing when it is cut. In the data set's byte order (`bigEndian`). */
+  get bytes(): Buffer {
+    return this.#skeleton.subarray(this.#start, this.#end);
+  }
+
   get isEmpty(): boolean {
-    return this.items ? this.items.length === 0 : !this.cut && this.bytes.length === 0;
+    return this.items ? this.items.length === 0 : !this.cut && this.#start === this.#end;
+  }
+
+  /** All of the text, decoded, padding and separators as they are. */
+  text(): string {
+    if (this.#start === this.#end) return '';
+    const text = this.#skeleton.toString('latin1', this.#start, this.#end);
+    // Most text is ASCII, which every character set reads alike.
+    if (!CHARSET_VRS.has(this.vr) || PLAIN.test(text)) return text;
+    return this.dataSet.charset.decode(this.bytes, textKind(this.vr));
   }
 
   /** Text, decoded and without padding: values of multi-valued VRs apart, an empty one between others as ''. */
   strings(): string[] {
     if (this.items || this.cut) return [];
-    const { vr, bytes } = this;
-    if (bytes.length === 0) return [];
-    if (VRS[vr].kind === 'text' || vr === 'UN') {
-      const text = CHARSET_VRS.has(vr) ? this.dataSet.charset.decode(bytes, textKind(vr)) : bytes.toString('latin1');
-      return splitText(text, vr);
-    }
+    const { vr } = this;
+    if (this.#start === this.#end) return [];
+    if (VRS[vr].kind === 'text' || vr === 'UN') return splitText(this.text(), vr);
     if (vr === 'AT') return this.numbers().map((tag) => (tag as number).toString(16).toUpperCase().padStart(8, '0'));
     if (VRS[vr].kind === 'number') return this.numbers().map(String);
     return [];
@@ -99,6 +114,7 @@ export class DataSet {
 
   get(tag: number): Element | undefined {
     if (!this.#index) {
+      if (this.elements.length <= 8) return this.elements.find((element) => element.tag === tag);
       this.#index = new Map();
       for (const element of this.elements) if (!this.#index.has(element.tag)) this.#index.set(element.tag, element);
     }
@@ -146,7 +162,7 @@ export class DataSet {
   get charset(): Charset {
     if (this.#charset) return this.#charset;
     const stated = this.get(Tag.SpecificCharacterSet);
-    if (stated && stated.bytes.length > 0) this.#charset = charsetOf(trimEnd(stated.bytes.toString('latin1')));
+    if (stated && !stated.isEmpty) this.#charset = charsetOf(trimEnd(stated.bytes.toString('latin1')));
     else this.#charset = this.parent?.charset ?? this.#charsetDefault;
     return this.#charset;
   }
@@ -167,8 +183,6 @@ export class DataSet {
     };
   }
 }
-
-const NOTHING: Buffer = Buffer.alloc(0);
 
 /** The same walk as the Skimmer's, over what it kept. */
 function build(root: DataSet, head: Head): void {
@@ -201,20 +215,20 @@ function build(root: DataSet, head: Head): void {
     const { tag } = header;
     if (step === 'sequence') {
       const owner = dataSets[(nesting.depth - 1) / 2]!;
-      const element = new Element(tag, 'SQ', NOTHING, undefined, [], top.bigEndian, owner);
+      const element = new Element(tag, 'SQ', { skeleton, start: at, end: at }, undefined, [], top.bigEndian, owner);
       owner.elements.push(element);
       sequences[(nesting.depth - 1) / 2] = element;
       continue;
     }
     const cut = cuts[nextCut];
     const isCut = cut !== undefined && cut.at === at;
-    let bytes: Buffer = NOTHING;
+    const start = at;
     if (isCut) {
       nextCut++;
       shift += cut.length;
     } else if (header.length !== UNDEFINED_LENGTH) {
       if (at + header.length > skeleton.length) throw new DicomError('bad-head', 'a header record ends within a value');
-      if (header.length > 0) bytes = skeleton.subarray(at, (at += header.length));
+      at += header.length;
     }
     let { vr } = header;
     let bigEndian = nesting.top.bigEndian;
@@ -227,7 +241,15 @@ function build(root: DataSet, head: Head): void {
       }
     }
     const owner = dataSets[nesting.depth / 2]!;
-    const element = new Element(tag, vr, bytes, isCut ? cut : undefined, undefined, bigEndian, owner);
+    const element = new Element(
+      tag,
+      vr,
+      { skeleton, start, end: at },
+      isCut ? cut : undefined,
+      undefined,
+      bigEndian,
+      owner,
+    );
     owner.elements.push(element);
     if (
       (!header.explicit || header.vr === 'UN') &&
@@ -241,6 +263,9 @@ function build(root: DataSet, head: Head): void {
     element.vr = vrOf(element.tag, { ...element.dataSet.vrContext(), encapsulated });
   }
 }
+
+/** ASCII, and no escape sequence. */
+const PLAIN = /^[\x00-\x1a\x1c-\x7f]*$/;
 
 /** VRs whose text (0008,0005) governs (PS3.5 §6.1.2.3); the rest is ASCII. */
 export const CHARSET_VRS: ReadonlySet<VR> = new Set(['SH', 'LO', 'ST', 'LT', 'UC', 'UT', 'PN', 'UN']);

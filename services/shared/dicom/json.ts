@@ -1,5 +1,5 @@
 import type { DataSet, Element } from './dataset.ts';
-import { splitText, textKind, trimEnd } from './dataset.ts';
+import { splitText, trimEnd } from './dataset.ts';
 import type { Cut } from './head.ts';
 import { hexOf, Tag, type VR, VRS } from './tags.ts';
 
@@ -124,7 +124,7 @@ function textsText(element: Element): string {
     if (n) text += ',';
     if (value === '') text += 'null';
     else if (vr === 'IS' || vr === 'DS') text += numericText(value, vr);
-    else text += JSON.stringify(value);
+    else text += quoted(value);
   }
   return text;
 }
@@ -136,14 +136,15 @@ function numericText(value: string, vr: VR): string {
       const number = Number(value);
       if (Number.isSafeInteger(number)) return String(number === 0 ? 0 : number);
     }
-    return JSON.stringify(value);
+    return quoted(value);
   }
-  if (!/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(value)) return JSON.stringify(value);
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(value)) return quoted(value);
   const number = Number(value);
-  if (!Number.isFinite(number)) return JSON.stringify(value);
+  if (!Number.isFinite(number)) return quoted(value);
   // A double carries 15 digits always, 17 sometimes.
-  if (digitsOf(value).length > 15 && digitsOf(value) !== digitsOf(String(number))) return JSON.stringify(value);
-  if (number === 0 && digitsOf(value) !== '') return JSON.stringify(value); // underflow
+  if (value.length > 15 && digitsOf(value).length > 15 && digitsOf(value) !== digitsOf(String(number)))
+    return quoted(value);
+  if (number === 0 && digitsOf(value) !== '') return quoted(value); // underflow
   return String(number === 0 ? 0 : number);
 }
 const digitsOf = (value: string): string =>
@@ -153,18 +154,21 @@ const digitsOf = (value: string): string =>
     .replace(/^0+/, '')
     .replace(/0+$/, '');
 
+/** Most strings need no escape, and this is what JSON.stringify spends its time on. */
+const quoted = (value: string): string => (NEEDS_NO_ESCAPE.test(value) ? `"${value}"` : JSON.stringify(value));
+const NEEDS_NO_ESCAPE = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
 const GROUPS = ['Alphabetic', 'Ideographic', 'Phonetic'] as const;
 
 function namesText(element: Element): string {
-  const decoded = element.dataSet.charset.decode(element.bytes, textKind('PN'));
   let text = '';
-  for (const [n, name] of splitText(decoded, 'PN').entries()) {
+  for (const [n, name] of splitText(element.text(), 'PN').entries()) {
     if (n) text += ',';
     let groups = '';
     for (const [g, group] of name.split('=').entries()) {
       if (g > 2) break; // PS3.5 §6.2.1: three component groups
       const value = trimEnd(group);
-      if (value !== '') groups += `${groups ? ',' : ''}"${GROUPS[g]!}":${JSON.stringify(value)}`;
+      if (value !== '') groups += `${groups ? ',' : ''}"${GROUPS[g]!}":${quoted(value)}`;
     }
     text += groups ? `{${groups}}` : 'null';
   }
