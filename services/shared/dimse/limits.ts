@@ -62,7 +62,7 @@ export const LIMITS = {
     reason: 'data of messages that nobody serves yet while somebody waits for bytes behind them; above it we abort',
   },
   lingerBytes: {
-    default: 16 * KIB * KIB,
+    default: 4 * KIB * KIB,
     unit: 'bytes',
     min: 0,
     max: 1024 * KIB * KIB,

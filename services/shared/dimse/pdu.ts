@@ -2,7 +2,17 @@
  * The seven PDUs of PS3.8 §9.3 with every user information sub-item of PS3.7 Annex D: bytes in, values out, no socket.
  * Unknown items are skipped (PS3.8 §9.3.1 "items of unrecognized types shall be ignored"); lying lengths throw PduError.
  */
+import { Cursor, item, PduError, text } from './items.ts';
 import { ABORT } from './reasons.ts';
+import { decodeUserInformation, encodeUserInformation, type UserInformation } from './user-information.ts';
+
+export { PduError } from './items.ts';
+export type {
+  CommonExtendedNegotiation,
+  RoleSelection,
+  UserIdentity,
+  UserInformation,
+} from './user-information.ts';
 
 export const PDU = {
   ASSOCIATE_RQ: 0x01,
@@ -17,39 +27,6 @@ export const PDU = {
 export const PDU_HEADER_LENGTH = 6;
 export const PDV_HEADER_LENGTH = 6; // item length (4), presentation context id (1), message control header (1)
 export const APPLICATION_CONTEXT = '1.2.840.10008.3.1.1.1';
-
-export interface RoleSelection {
-  sopClassUid: string;
-  scu: boolean;
-  scp: boolean;
-}
-
-/** PS3.7 §D.3.3.7: 1 user name, 2 user name and passcode, 3 Kerberos, 4 SAML, 5 JWT. Never log primary or secondary. */
-export interface UserIdentity {
-  type: number;
-  positiveResponseRequested: boolean;
-  primary: Buffer;
-  secondary: Buffer;
-}
-
-export interface CommonExtendedNegotiation {
-  sopClassUid: string;
-  serviceClassUid: string;
-  relatedGeneralSopClassUids: string[];
-}
-
-export interface UserInformation {
-  /** 0 is unlimited (PS3.8 §D.1). */
-  maxPduLength?: number;
-  implementationClassUid?: string;
-  implementationVersionName?: string;
-  asyncOperations?: { invoked: number; performed: number }; // 0 is unlimited
-  roles: RoleSelection[];
-  extended: { sopClassUid: string; info: Buffer }[];
-  commonExtended: CommonExtendedNegotiation[];
-  userIdentity?: UserIdentity; // A-ASSOCIATE-RQ
-  userIdentityResponse?: Buffer; // A-ASSOCIATE-AC
-}
 
 export interface ProposedContext {
   id: number;
@@ -97,72 +74,6 @@ export type Pdu =
   | { type: typeof PDU.RELEASE_RQ }
   | { type: typeof PDU.RELEASE_RP }
   | { type: typeof PDU.ABORT; source: number; reason: number };
-
-/** The peer sent what PS3.8 does not allow; `abortReason` is what the A-ABORT will say (Table 9-26). */
-export class PduError extends Error {
-  readonly abortReason: number;
-  readonly limit?: string;
-  constructor(abortReason: number, message: string, limit?: string) {
-    super(message);
-    this.name = 'PduError';
-    this.abortReason = abortReason;
-    this.limit = limit;
-  }
-}
-
-/** A window on bytes that refuses to look outside itself. */
-class Cursor {
-  private readonly bytes: Buffer;
-  private at: number;
-  private readonly what: string;
-
-  constructor(bytes: Buffer, what: string) {
-    this.bytes = bytes;
-    this.at = 0;
-    this.what = what;
-  }
-
-  get left(): number {
-    return this.bytes.length - this.at;
-  }
-
-  take(length: number): Buffer {
-    if (length > this.left) {
-      throw new PduError(ABORT.invalidParameterValue, `${this.what} needs ${length} bytes where ${this.left} are left`);
-    }
-    const start = this.at;
-    this.at += length;
-    return this.bytes.subarray(start, this.at);
-  }
-
-  u8(): number {
-    return this.take(1)[0]!;
-  }
-
-  u16(): number {
-    return this.take(2).readUInt16BE(0);
-  }
-
-  u32(): number {
-    return this.take(4).readUInt32BE(0);
-  }
-
-  /** type, reserved, length, value: the frame of every item. Trailing bytes too short for a frame are padding of sloppy peers. */
-  *items(): Generator<{ itemType: number; second: number; value: Buffer }> {
-    while (this.left >= 4) {
-      const itemType = this.u8();
-      const second = this.u8();
-      yield { itemType, second, value: this.take(this.u16()) };
-    }
-  }
-}
-
-/** Titles and UIDs: padded with spaces or NULs by one peer or another. */
-function text(bytes: Buffer): string {
-  const value = bytes.toString('latin1');
-  const nul = value.indexOf('\0');
-  return (nul < 0 ? value : value.slice(0, nul)).trim();
-}
 
 /** `body` is what follows the six header bytes. Values are copies or views of `body`. */
 export function decodePdu(type: number, body: Buffer): Pdu {
@@ -264,58 +175,6 @@ function decodeAnswered(value: Buffer): AnsweredContext {
   return { id, result, transferSyntax };
 }
 
-function decodeUserInformation(value: Buffer): UserInformation {
-  const user: UserInformation = { roles: [], extended: [], commonExtended: [] };
-  for (const item of new Cursor(value, 'user information').items()) {
-    const cursor = new Cursor(item.value, `user information item ${item.itemType.toString(16)}H`);
-    const uid = () => text(cursor.take(cursor.u16()));
-    switch (item.itemType) {
-      case 0x51:
-        user.maxPduLength = cursor.u32();
-        break;
-      case 0x52:
-        user.implementationClassUid = text(item.value);
-        break;
-      case 0x53:
-        user.asyncOperations = { invoked: cursor.u16(), performed: cursor.u16() };
-        break;
-      case 0x54:
-        user.roles.push({ sopClassUid: uid(), scu: cursor.u8() === 1, scp: cursor.u8() === 1 });
-        break;
-      case 0x55:
-        user.implementationVersionName = text(item.value);
-        break;
-      case 0x56:
-        user.extended.push({ sopClassUid: uid(), info: Buffer.from(cursor.take(cursor.left)) });
-        break;
-      case 0x57: {
-        const common: CommonExtendedNegotiation = {
-          sopClassUid: uid(),
-          serviceClassUid: uid(),
-          relatedGeneralSopClassUids: [],
-        };
-        const related = new Cursor(cursor.take(cursor.left >= 2 ? cursor.u16() : 0), 'related general SOP classes');
-        while (related.left > 0) common.relatedGeneralSopClassUids.push(text(related.take(related.u16())));
-        user.commonExtended.push(common);
-        break;
-      }
-      case 0x58:
-        user.userIdentity = {
-          type: cursor.u8(),
-          positiveResponseRequested: cursor.u8() !== 0,
-          primary: Buffer.from(cursor.take(cursor.u16())),
-          // Types 1, 3, 4 and 5 have no secondary field; some peers leave its length out too.
-          secondary: Buffer.from(cursor.left >= 2 ? cursor.take(cursor.u16()) : []),
-        };
-        break;
-      case 0x59:
-        user.userIdentityResponse = Buffer.from(cursor.take(cursor.u16()));
-        break;
-    }
-  }
-  return user;
-}
-
 export function encodePdu(pdu: Pdu): Buffer {
   switch (pdu.type) {
     case PDU.ASSOCIATE_RQ:
@@ -359,30 +218,6 @@ function frame(type: number, body: Buffer): Buffer {
   return Buffer.concat([header, body]);
 }
 
-function item(itemType: number, value: Buffer | string): Buffer {
-  const bytes = typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
-  const header = Buffer.from([itemType, 0, 0, 0]);
-  if (bytes.length > 0xffff)
-    throw new RangeError(`item ${itemType.toString(16)}H of ${bytes.length} bytes does not fit`);
-  header.writeUInt16BE(bytes.length, 2);
-  return Buffer.concat([header, bytes]);
-}
-
-function counted(value: Buffer | string): Buffer {
-  const bytes = typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
-  const length = Buffer.alloc(2);
-  length.writeUInt16BE(bytes.length);
-  return Buffer.concat([length, bytes]);
-}
-
-function u16(...values: number[]): Buffer {
-  const out = Buffer.alloc(2 * values.length);
-  values.forEach((value, n) => {
-    out.writeUInt16BE(value, 2 * n);
-  });
-  return out;
-}
-
 function encodeAssociate(common: AssociateCommon, contexts: Buffer[]): Buffer {
   const head = Buffer.alloc(68);
   head.writeUInt16BE(common.protocolVersion);
@@ -412,43 +247,4 @@ function encodeAnswered(context: AnsweredContext): Buffer {
     0x21,
     Buffer.concat([Buffer.from([context.id, 0, context.result, 0]), item(0x40, context.transferSyntax)]),
   );
-}
-
-function encodeUserInformation(user: UserInformation): Buffer {
-  const parts: Buffer[] = [];
-  if (user.maxPduLength !== undefined) {
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(user.maxPduLength);
-    parts.push(item(0x51, length));
-  }
-  if (user.implementationClassUid !== undefined) parts.push(item(0x52, user.implementationClassUid));
-  if (user.asyncOperations !== undefined) {
-    parts.push(item(0x53, u16(user.asyncOperations.invoked, user.asyncOperations.performed)));
-  }
-  for (const role of user.roles) {
-    parts.push(
-      item(0x54, Buffer.concat([counted(role.sopClassUid), Buffer.from([Number(role.scu), Number(role.scp)])])),
-    );
-  }
-  if (user.implementationVersionName !== undefined) parts.push(item(0x55, user.implementationVersionName));
-  for (const extended of user.extended) {
-    parts.push(item(0x56, Buffer.concat([counted(extended.sopClassUid), extended.info])));
-  }
-  for (const common of user.commonExtended) {
-    const related = Buffer.concat(common.relatedGeneralSopClassUids.map(counted));
-    parts.push(
-      item(0x57, Buffer.concat([counted(common.sopClassUid), counted(common.serviceClassUid), counted(related)])),
-    );
-  }
-  if (user.userIdentity !== undefined) {
-    const { type, positiveResponseRequested, primary, secondary } = user.userIdentity;
-    parts.push(
-      item(
-        0x58,
-        Buffer.concat([Buffer.from([type, Number(positiveResponseRequested)]), counted(primary), counted(secondary)]),
-      ),
-    );
-  }
-  if (user.userIdentityResponse !== undefined) parts.push(item(0x59, counted(user.userIdentityResponse)));
-  return Buffer.concat(parts);
 }

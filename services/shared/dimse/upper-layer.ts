@@ -54,6 +54,9 @@ const PDU_NAMES: Record<number, string> = {
   [PDU.ABORT]: 'A-ABORT',
 };
 
+/** More than a whole A-ASSOCIATE-RQ of any real peer. */
+const STRANGER_LINGER_BYTES = 64 * 1024;
+
 export class UpperLayer implements PduSink {
   readonly counters: Counters = {
     bytesReceived: 0,
@@ -74,6 +77,7 @@ export class UpperLayer implements PduSink {
   private socketError: Error | undefined;
   private isPaused = false;
   private lingered = 0;
+  private hadAssociation = false;
   private pdusAtArming = -1;
   private progressSinceArming = 0;
   private readonly pendingWrites = new Set<(error: Error) => void>();
@@ -217,7 +221,11 @@ export class UpperLayer implements PduSink {
     this.counters.bytesReceived += chunk.length;
     if (this.currentState === 'Sta13') {
       this.lingered += chunk.length;
-      if (this.lingered > this.limits.lingerBytes) this.socket.destroy();
+      // Whoever never had an association is owed less.
+      const most = this.hadAssociation
+        ? this.limits.lingerBytes
+        : Math.min(this.limits.lingerBytes, STRANGER_LINGER_BYTES);
+      if (this.lingered > most) this.socket.destroy();
     }
     if (this.framingLost || this.socket.destroyed) return;
     try {
@@ -326,6 +334,7 @@ export class UpperLayer implements PduSink {
     const step = transition(this.currentState, event, parameters.otherwise);
     if (step === undefined) return false;
     this.currentState = step.next;
+    if (step.next === 'Sta6') this.hadAssociation = true;
     for (const effect of step.effects) this.perform(effect, parameters);
     return true;
   }
