@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { GantryError } from '#platform/errors.ts';
-import { bytesOf, sha256 } from './log/sample.ts';
+import { bytesOf } from './log/sample.ts';
 import type { ArchiveBed } from './log-store.contract.ts';
 import type { ObjectStore } from './ports.ts';
 
@@ -29,7 +29,7 @@ export function objectStoreContract(name: string, make: () => Promise<ArchiveBed
     withStore('an object reads as it was put, whole and in ranges', async (objects) => {
       const bytes = randomBytes(3_000_000);
       const put = await objects.put('large/main/a/one.dcm', chunks(bytes, 65_536));
-      assert.deepEqual(put, { bytes: bytes.length, digest: sha256(bytes) });
+      assert.deepEqual(put, { bytes: bytes.length });
       assert.equal((await objects.stat('large/main/a/one.dcm'))?.bytes, bytes.length);
       assert.deepEqual(await bytesOf(objects.read('large/main/a/one.dcm', 0, bytes.length)), bytes);
       for (const [offset, length] of [

@@ -104,8 +104,8 @@ export interface ObjectRow {
  * The keeper writes packs and removes objects here; orphans under large/ are `list('large', tenant)` minus the keys of `large` entries.
  */
 export interface ObjectStore {
-  /** On stable storage, its name included, when this resolves. The key must be new. `checkRoom` false: inside the reserve (compaction). */
-  put(object: string, body: AsyncIterable<Buffer>): Promise<{ bytes: number; digest: Buffer }>;
+  /** On stable storage, its name included, when this resolves. The key must be new. */
+  put(object: string, body: AsyncIterable<Buffer>): Promise<{ bytes: number }>;
   stat(object: string): Promise<ObjectRow | undefined>;
   /** `length` bytes from `offset`, in chunks of up to 1 MiB, read as they are pulled. `not-found`, or `damaged` when it is too short. */
   read(object: string, offset: number, length: number): AsyncIterable<Buffer>;

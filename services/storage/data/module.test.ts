@@ -121,7 +121,7 @@ for (const overGrpc of [false, true])
       async (context, call) => {
         const file = randomBytes(5_000_000);
         const { put, instance } = await putLarge(context, call, file, 1);
-        assert.deepEqual([put.length, put.digest], [file.length, digest(file)]);
+        assert.equal(put.length, file.length);
         assert.deepEqual(await log(context, call), []);
         const appended = (await context.bulk(BULK.appendLarge)(call, { instance })).response;
         assert.deepEqual(appended.place, instance.place);

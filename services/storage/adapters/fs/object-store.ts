@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { GantryError } from '#platform/errors.ts';
 import { checkObjectKey, checkTenant } from '../../log/names.ts';
@@ -24,12 +23,11 @@ export class FsObjectStore implements ObjectStore {
     this.#handles = handles;
   }
 
-  async put(object: string, body: AsyncIterable<Buffer>): Promise<{ bytes: number; digest: Buffer }> {
+  async put(object: string, body: AsyncIterable<Buffer>): Promise<{ bytes: number }> {
     const path = join(this.#root, checkObjectKey(object));
     try {
       await this.#directories.ensure(dirname(path));
       const file = await this.#disk.open(path, 'create');
-      const digest = createHash('sha256');
       let bytes = 0;
       let failed = true;
       try {
@@ -42,7 +40,6 @@ export class FsObjectStore implements ObjectStore {
           size = 0;
         };
         for await (const piece of body) {
-          digest.update(piece);
           gathered.push(piece);
           size += piece.length;
           if (size >= WRITE_CHUNK) await write();
@@ -55,7 +52,7 @@ export class FsObjectStore implements ObjectStore {
         if (failed) await this.#disk.unlink(path).catch(() => {}); // an orphan; the keeper sweeps it
       }
       await this.#disk.flushDirectory(dirname(path), 'object-name');
-      return { bytes, digest: digest.digest() };
+      return { bytes };
     } catch (error) {
       if (isFull(error)) throw new GantryError('no-space', 'the disk is full', { cause: error });
       if (codeOf(error) === 'EEXIST')
