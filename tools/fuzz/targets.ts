@@ -6,17 +6,22 @@ import { charsetOf } from '#dicom/charset.ts';
 import { DataSet } from '#dicom/dataset.ts';
 import { DicomError } from '#dicom/errors.ts';
 import { framePlaces } from '#dicom/frames.ts';
-import { toJsonText } from '#dicom/json.ts';
+import { type JsonDataSet, toJsonText } from '#dicom/json.ts';
 import { fromJson } from '#dicom/json-read.ts';
 import { readPart10Prefix } from '#dicom/part10.ts';
 import { skim } from '#dicom/skim.ts';
+import { Tag } from '#dicom/tags.ts';
 import { parseDateRange, parseDateTimeRange, parsePersonName, parseTimeRange } from '#dicom/values.ts';
+import { encodeDataSet } from '#dicom/write.ts';
 import { type CommandSet, encodeCommand } from '#dimse/command.ts';
 import { fuzzCommand, fuzzMessages, fuzzPdus } from '#dimse/fuzz.ts';
 import { encodePdu, PDU } from '#dimse/pdu.ts';
 import { GantryError } from '#platform/errors.ts';
+import { type FindQuery, parseFindIdentifier } from '../../services/gateway/dimse/find-identifier.ts';
 import { acceptedRanges } from '../../services/gateway/http/accept.ts';
 import { parseQidoParameters } from '../../services/gateway/http/qido-parameters.ts';
+import { compileKeys, modelEntity } from '../../services/index/search/match.ts';
+import { decodeCursor, orderOf } from '../../services/index/search/order.ts';
 import { parseMediaType } from '../../services/ingest/media-type.ts';
 import { MultipartReader } from '../../services/ingest/multipart.ts';
 import { nativeModelToJson } from '../../services/ingest/native-model.ts';
@@ -78,6 +83,17 @@ const memory = (bytes: Buffer) => ({
   bytes: bytes.length,
   read: async (offset: number, length: number) => bytes.subarray(offset, offset + length),
 });
+
+/** What a search looks at. */
+const ROW: JsonDataSet = {
+  '00080020': { vr: 'DA', Value: ['20200101'] },
+  '00080030': { vr: 'TM', Value: ['101530'] },
+  '00080061': { vr: 'CS', Value: ['CT', 'MR'] },
+  '00080201': { vr: 'SH', Value: ['+0100'] },
+  '00100010': { vr: 'PN', Value: [{ Alphabetic: 'Müller^Jürgen', Ideographic: '山田' }] },
+  '00200011': { vr: 'IS', Value: [7] },
+  '00400275': { vr: 'SQ', Value: [{ '00400009': { vr: 'SH', Value: ['SPS1'] } }] },
+};
 
 export const TARGETS: Record<string, Target> = {
   pdu: {
@@ -245,7 +261,11 @@ export const TARGETS: Record<string, Target> = {
         'ModalitiesInStudy=CT,MR&StudyInstanceUID=1.2,1.3\\1.4&includefield=00081030,StudyTime',
       ),
     run: (input) =>
-      expecting([GantryError], () => void parseQidoParameters({ level: 'STUDY' }, input.toString('latin1'))),
+      expecting([GantryError], () => {
+        const { request } = parseQidoParameters({ level: 'STUDY' }, input.toString('latin1'));
+        for (const condition of compileKeys(request.match, request)) condition.test(modelEntity(ROW));
+        decodeCursor(orderOf(request, 'STUDY'), request.cursor);
+      }),
     words: [
       '&',
       '=',
@@ -263,6 +283,48 @@ export const TARGETS: Record<string, Target> = {
       '?',
       'orderby=',
     ],
+  },
+  'find-identifier': {
+    seeds: () =>
+      [
+        { '00080052': ['CS', 'STUDY'], '00100010': ['PN', { Alphabetic: 'A*' }], '00080020': ['DA', '20200101-'] },
+        { '00080005': ['CS', 'ISO_IR 100'], '00080061': ['CS', 'CT', 'MR'], '0020000D': ['UI', '1.2', '1.3'] },
+        {
+          '00080052': ['CS', 'SERIES'],
+          '0020000D': ['UI', '1.2'],
+          '00400275': ['SQ', { '00400009': { vr: 'SH', Value: ['*'] } }],
+        },
+      ].map((keys) => {
+        const model = Object.entries(keys).map(([key, [vr, ...Value]]) => [key, { vr, Value }]);
+        return encodeDataSet(Object.fromEntries(model), { transferSyntaxUid: EXPLICIT });
+      }),
+    run: (input) => {
+      let query: FindQuery | undefined;
+      expecting([DicomError, GantryError], () => {
+        const identifier = new DataSet({ buffer: input, transferSyntaxUid: EXPLICIT });
+        query = parseFindIdentifier(identifier, {
+          model: 'patient-root',
+          relational: true,
+          dateTime: true,
+          fuzzy: true,
+          timezone: true,
+          emptyValue: true,
+          multipleValue: true,
+          aeTitle: 'GANTRY',
+        });
+        for (const condition of compileKeys(query.request.match, query.request)) condition.test(modelEntity(ROW));
+      });
+      if (!query) return;
+      // Whatever was asked for: an answer can be written, and its text is in the set that it names.
+      const { model, charset } = query.answer(Buffer.from(JSON.stringify(ROW)));
+      const answer = new DataSet({
+        buffer: encodeDataSet(model as JsonDataSet, { transferSyntaxUid: EXPLICIT, charset }),
+        transferSyntaxUid: EXPLICIT,
+      });
+      assert.equal(answer.strings(Tag.SpecificCharacterSet).join('\\'), charset);
+      if (answer.has(Tag.PatientName)) assert.equal(answer.string(Tag.PatientName), 'Müller^Jürgen=山田');
+    },
+    words: ['PN', 'UI', 'SQ', '*', '?', '\\', '-', '""', '=', '^', '\u0010\u0000\u0010\u0000', '\u0008\u0000'],
   },
   values: {
     seeds: () =>
