@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { GantryError } from '#platform/errors.ts';
 import { type Position, TableOfContents } from '#proto/storage/v1/log.ts';
-import { bytesOf, sampleEntry, sampleHold } from './log/sample.ts';
+import { bytesOf, sampleEntry, sampleHold } from './log/sample.testing.ts';
 import type { Archive, LogStore } from './ports.ts';
 
 /** One place that archives are opened in, one after the other: what closes cleanly and what is merely let go must both open again. */

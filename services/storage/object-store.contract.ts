@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { GantryError } from '#platform/errors.ts';
-import { bytesOf } from './log/sample.ts';
+import { bytesOf } from './log/sample.testing.ts';
 import type { ArchiveBed } from './log-store.contract.ts';
 import type { ObjectStore } from './ports.ts';
 

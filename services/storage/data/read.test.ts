@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Place } from '#proto/storage/v1/log.ts';
-import { bytesOf } from '../log/sample.ts';
+import { bytesOf } from '../log/sample.testing.ts';
 import type { ObjectStore } from '../ports.ts';
 import { joinRanges, streamPlaces } from './read.ts';
 

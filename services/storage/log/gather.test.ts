@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { GantryError } from '#platform/errors.ts';
 import type { NewEntry } from '../ports.ts';
 import { Gather, type GatherLimits } from './gather.ts';
-import { sampleEntry, sampleHold } from './sample.ts';
+import { sampleEntry, sampleHold } from './sample.testing.ts';
 
 const LIMITS: GatherLimits = { commitBytes: 100_000, commitEntries: 4, queueBytes: 1_000_000, queueEntries: 100 };
 const reasonOf = (entry: NewEntry): string => (entry.kind.$case === 'hold' ? entry.kind.value.reason : '?');

@@ -12,7 +12,7 @@ import {
   sequenceOfToc,
   tocFileName,
 } from './names.ts';
-import { sampleInstance } from './sample.ts';
+import { sampleInstance } from './sample.testing.ts';
 import { BLOCK, parseTarHeader, writeTarHeader } from './tar.ts';
 
 const HOSTILE = [

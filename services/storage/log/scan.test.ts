@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { StampClock } from './clock.ts';
 import { layOutCommit } from './commit.ts';
-import { sampleEntry, sampleHold } from './sample.ts';
+import { sampleEntry, sampleHold } from './sample.testing.ts';
 import { type ByteSource, crcHolds, readTocAt, scanFromEnd, scanFromStart } from './scan.ts';
 import { TRAILER } from './tar.ts';
 

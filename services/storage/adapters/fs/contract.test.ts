@@ -6,7 +6,7 @@ import { objectStoreContract } from '../../object-store.contract.ts';
 import { type ArchiveOptions, openArchiveOn } from './archive.ts';
 import { ModelDisk } from './disk.model.ts';
 import { type Disk, type DiskFile, realDisk } from './disk.ts';
-import { randomOf } from './power-loss.ts';
+import { randomOf } from './power-loss.testing.ts';
 
 const OPTIONS: ArchiveOptions = {
   gather: { commitBytes: 256 * 1024, commitEntries: 16, queueBytes: 2 ** 30, queueEntries: 4096 },

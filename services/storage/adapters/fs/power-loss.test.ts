@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { FlushReason } from './disk.ts';
-import { runHistory } from './power-loss.ts';
+import { runHistory } from './power-loss.testing.ts';
 
 /** About three cuts each; 15,000 (52,000 cuts) ran clean by hand on 2026-11-24. */
 const HISTORIES = 1000;
