@@ -1,5 +1,5 @@
 import { type Charset, charsetOf, type TextKind } from './charset.ts';
-import { type Header, Nesting, readHeader, UNDEFINED_LENGTH } from './element.ts';
+import { type Header, type Level, Nesting, readHeader, UNDEFINED_LENGTH } from './element.ts';
 import { DicomError } from './errors.ts';
 import type { Cut, Head } from './head.ts';
 import { type SkimOptions, skim } from './skim.ts';
@@ -13,20 +13,21 @@ export class Element {
   /** As sent; as the dictionary says where it was not sent, or sent as UN for an element that we know. */
   vr: VR;
   readonly cut: Cut | undefined;
-  readonly items: DataSet[] | undefined;
   readonly bigEndian: boolean;
   readonly dataSet: DataSet;
   // A view is made when it is asked for: most elements of a header are never looked at.
   readonly #skeleton: Buffer;
   readonly #start: number;
   readonly #end: number;
+  #items: DataSet[] | undefined;
+  #region: Region | undefined;
 
   constructor(
     tag: number,
     vr: VR,
     value: { skeleton: Buffer; start: number; end: number },
     cut: Cut | undefined,
-    items: DataSet[] | undefined,
+    items: DataSet[] | Region | undefined,
     bigEndian: boolean,
     dataSet: DataSet,
   ) {
@@ -36,7 +37,8 @@ export class Element {
     this.#start = value.start;
     this.#end = value.end;
     this.cut = cut;
-    this.items = items;
+    if (Array.isArray(items)) this.#items = items;
+    else this.#region = items;
     this.bigEndian = bigEndian;
     this.dataSet = dataSet;
   }
@@ -44,6 +46,17 @@ export class Element {
   /** The value, or nothing when it is cut. In the data set's byte order (`bigEndian`). */
   get bytes(): Buffer {
     return this.#skeleton.subarray(this.#start, this.#end);
+  }
+
+  /** Of a sequence. Those of a top-level one are read when first asked for: a header may hold 10^5 of them. */
+  get items(): DataSet[] | undefined {
+    const region = this.#region;
+    if (region) {
+      this.#region = undefined;
+      this.#items = [];
+      readItems(this, region);
+    }
+    return this.#items;
   }
 
   get isEmpty(): boolean {
@@ -184,40 +197,87 @@ export class DataSet {
   }
 }
 
-/** The same walk as the Skimmer's, over what it kept. */
+/** Where a sequence's items lie, and how they are to be read. */
+interface Region {
+  head: Head;
+  at: number; // in the skeleton
+  end: number;
+  shift: number; // offset within the data set − position in the skeleton
+  nextCut: number;
+  level: Readonly<Level>;
+}
+
+/** Deeper than any limit that a Head may have been made under. */
+const DEPTH_MAX = 4096;
+
 function build(root: DataSet, head: Head): void {
-  const { skeleton, cuts } = head;
-  const nesting = new Nesting(head.explicit, head.bigEndian, 4096);
+  const nesting = new Nesting(head.explicit, head.bigEndian, DEPTH_MAX);
   nesting.top.fresh = false; // decided when it was skimmed
+  walk(root, undefined, nesting, { head, at: 0, end: head.skeleton.length, shift: 0, nextCut: 0, level: nesting.top });
+}
+
+function readItems(sequence: Element, region: Region): void {
+  const nesting = new Nesting(region.level.explicit, region.level.bigEndian, DEPTH_MAX);
+  nesting.enter(region.level);
+  walk(sequence.dataSet, sequence, nesting, region);
+}
+
+/**
+ * The same walk as the Skimmer's, over what it kept: of a data set's own elements, its sequences noted and passed over; or of one
+ * such sequence with all that is in it.
+ */
+function walk(owner: DataSet, inside: Element | undefined, nesting: Nesting, region: Region): void {
+  const { head, end } = region;
+  const { skeleton, cuts } = head;
   const header: Header = { tag: 0, vr: 'UN', length: 0, strange: false, explicit: false };
-  const dataSets: DataSet[] = [root]; // by depth
-  const sequences: Element[] = [];
+  const dataSets: DataSet[] = [owner]; // by depth
+  const sequences: Element[] = inside ? [inside] : [];
   const ambiguous: Element[] = [];
-  let at = 0;
-  let shift = 0; // offset within the data set − position in the skeleton
-  let nextCut = 0;
-  while (at < skeleton.length) {
+  let { at, shift, nextCut } = region;
+  let headerAt = at;
+  let open: Region | undefined;
+  nesting.onClose = (kind) => {
+    if (open && kind === 'sequence' && nesting.depth === 0) {
+      open.end = headerAt;
+      open = undefined;
+    }
+  };
+  while (at < end) {
+    headerAt = at;
     nesting.closeAt(at + shift);
     const { top } = nesting;
-    if (top.fresh && skeleton.length - at >= 8) nesting.detect(skeleton, at, at + shift);
-    const size = readHeader(skeleton, at, skeleton.length, top.explicit, top.bigEndian, header);
+    if (top.fresh && end - at >= 8) nesting.detect(skeleton, at, at + shift);
+    const size = readHeader(skeleton, at, end, top.explicit, top.bigEndian, header);
     if (size === 0) throw new DicomError('bad-head', 'a header record ends within an element');
     at += size;
     const step = nesting.step(header, at + shift);
     if (step === 'nothing') continue;
-    if (step === 'item') {
-      const item = new DataSet(sequences[nesting.depth / 2 - 1]!.dataSet);
-      sequences[nesting.depth / 2 - 1]!.items!.push(item);
-      dataSets[nesting.depth / 2] = item;
-      continue;
-    }
     if (step === 'trailing') throw new DicomError('bad-head', 'a header record holds what is no element');
     const { tag } = header;
+    const depth = nesting.depth >> 1; // of items
+    if (step === 'item') {
+      if (!inside) continue;
+      const sequence = sequences[depth - 1]!;
+      const item = new DataSet(sequence.dataSet);
+      sequence.items!.push(item);
+      dataSets[depth] = item;
+      continue;
+    }
     if (step === 'sequence') {
-      const owner = dataSets[(nesting.depth - 1) / 2]!;
-      const element = new Element(tag, 'SQ', { skeleton, start: at, end: at }, undefined, [], top.bigEndian, owner);
-      owner.elements.push(element);
-      sequences[(nesting.depth - 1) / 2] = element;
+      if (!inside && depth > 0) continue;
+      let items: DataSet[] | Region = [];
+      if (!inside) items = open = { head, at, end, shift, nextCut, level: { ...nesting.top } };
+      const element = new Element(
+        tag,
+        'SQ',
+        { skeleton, start: at, end: at },
+        undefined,
+        items,
+        top.bigEndian,
+        dataSets[depth]!,
+      );
+      dataSets[depth]!.elements.push(element);
+      sequences[depth] = element;
       continue;
     }
     const cut = cuts[nextCut];
@@ -227,9 +287,10 @@ function build(root: DataSet, head: Head): void {
       nextCut++;
       shift += cut.length;
     } else if (header.length !== UNDEFINED_LENGTH) {
-      if (at + header.length > skeleton.length) throw new DicomError('bad-head', 'a header record ends within a value');
+      if (at + header.length > end) throw new DicomError('bad-head', 'a header record ends within a value');
       at += header.length;
     }
+    if (!inside && depth > 0) continue;
     let { vr } = header;
     let bigEndian = nesting.top.bigEndian;
     if (vr === 'UN' && header.explicit && step === 'value') {
@@ -240,26 +301,14 @@ function build(root: DataSet, head: Head): void {
         bigEndian = false;
       }
     }
-    const owner = dataSets[nesting.depth / 2]!;
-    const element = new Element(
-      tag,
-      vr,
-      { skeleton, start, end: at },
-      isCut ? cut : undefined,
-      undefined,
-      bigEndian,
-      owner,
-    );
-    owner.elements.push(element);
-    if (
-      (!header.explicit || header.vr === 'UN') &&
-      (vr === 'US' || vr === 'OW') &&
-      dictionaryEntry(tag)?.vr.includes('|')
-    )
-      ambiguous.push(element);
+    const value = { skeleton, start, end: at };
+    const element = new Element(tag, vr, value, isCut ? cut : undefined, undefined, bigEndian, dataSets[depth]!);
+    dataSets[depth]!.elements.push(element);
+    const stated = header.explicit && header.vr !== 'UN';
+    if (!stated && (vr === 'US' || vr === 'OW') && dictionaryEntry(tag)?.vr.includes('|')) ambiguous.push(element);
   }
   for (const element of ambiguous) {
-    const encapsulated = element.dataSet === root && head.pixel?.encapsulated === true;
+    const encapsulated = !inside && head.pixel?.encapsulated === true;
     element.vr = vrOf(element.tag, { ...element.dataSet.vrContext(), encapsulated });
   }
 }

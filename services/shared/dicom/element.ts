@@ -80,7 +80,7 @@ export function readHeader(
 
 export type Kind = 'root' | 'sequence' | 'item';
 
-interface Level {
+export interface Level {
   kind: Kind;
   end: number; // offset where it ends at the latest: its own length, or what encloses it
   undefinedLength: boolean;
@@ -109,6 +109,11 @@ export class Nesting {
     this.root = this.top;
     this.#levels.push(this.top);
     this.#depthMax = sequenceDepthMax * 2;
+  }
+
+  /** Goes on within a sequence that was opened before. */
+  enter(level: Readonly<Level>): void {
+    this.#push(level.kind, level.end, level.undefinedLength, level.explicit, level.bigEndian);
   }
 
   /** Levels whose length is used up end here, and with them those inside that lack their delimiter. */

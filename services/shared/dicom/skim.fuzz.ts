@@ -140,7 +140,9 @@ export const fuzzTargets: Record<string, (input: Buffer) => Promise<void>> = {
 /** An accepted head must be readable: a refusal here is a finding. */
 function readable(head: Head): DataSet {
   try {
-    return new DataSet(head);
+    const dataSet = new DataSet(head);
+    countCuts(dataSet); // reads every item
+    return dataSet;
   } catch (error) {
     throw new Error('what was accepted cannot be read', { cause: error });
   }

@@ -378,6 +378,8 @@ describe('what is refused', () => {
       limits: { skeletonBytesMax: 10_000 },
     });
     refuses('too-many-elements', identity(), EXPLICIT, { limits: { elementsMax: 4 } });
+    refuses('too-many-elements', identity(), EXPLICIT, { limits: { topLevelElementsMax: 4 } });
+    assert.ok(skim(sequence(0x00081140, [item(identity())]), EXPLICIT, { limits: { topLevelElementsMax: 1 } }));
     refuses('too-many-fragments', encapsulated([], 1, 2, 3), JPEG, { limits: { fragmentsMax: 2 } });
     refuses(
       'header-too-large',

@@ -11,6 +11,7 @@ export { decodeHead, encodeHead } from './head.ts';
 export interface SkimLimits {
   skeletonBytesMax: number;
   elementsMax: number;
+  topLevelElementsMax: number;
   sequenceDepthMax: number;
   fragmentsMax: number;
   offsetTableBytesMax: number;
@@ -22,7 +23,8 @@ export interface SkimLimits {
 /** Each with its reason; a module's settings may replace them. */
 export const SKIM_LIMITS: SkimLimits = {
   skeletonBytesMax: 64 * 2 ** 20, // the largest honest headers (10^4 frames of functional groups) are about 20 MiB
-  elementsMax: 4 * 2 ** 20, // 64 MiB of the shortest elements
+  elementsMax: 2 * 2 ** 20, // 10^5 frames with 20 functional group elements each
+  topLevelElementsMax: 2 ** 16, // honest ones have some hundreds; each is an object once the header is read
   sequenceDepthMax: 64, // SR trees reach about 20
   fragmentsMax: 2 ** 20, // 10^5 frames in ten pieces each
   offsetTableBytesMax: 4 * 2 ** 20, // 2^20 frames
@@ -64,6 +66,7 @@ export class Skimmer {
   #kept = 0;
   readonly #cuts: Cut[] = [];
   #elements = 0;
+  #topLevelElements = 0;
   #pixel: PixelPlace | undefined;
   #trailing: { offset: number; length: number } | undefined;
   /** Where the latest top-level element began. */
@@ -232,6 +235,9 @@ export class Skimmer {
     const step = nesting.step(header, this.#offset);
     // Only now is it known what the element belongs to: a sequence whose delimiter is missing ends before it.
     if (nesting.depth === 0 ? step !== 'nothing' : nesting.depth === 1 && step === 'sequence') {
+      if (++this.#topLevelElements > this.#limits.topLevelElementsMax) {
+        throw new DicomError('too-many-elements', `more than ${this.#limits.topLevelElementsMax} elements at the top`);
+      }
       const mark = this.#mark;
       mark.tag = tag;
       mark.offset = this.#offset - size;
