@@ -17,7 +17,7 @@ describe('what pydicom reads of the files', { skip: without('pynetdicom'), timeo
       const answer = await fetch(`${server.origin}/api/v1/instances`, {
         method: 'POST',
         headers: { 'Content-Type': 'application/dicom' },
-        body: file.bytes,
+        body: new Uint8Array(file.bytes),
       });
       const { status } = (await answer.json()) as { status: number };
       const uids = [file.studyInstanceUid, file.seriesInstanceUid, file.sopInstanceUid].join('\t');

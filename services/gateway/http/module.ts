@@ -18,7 +18,7 @@ import { metadataRoutes } from './dicomweb/metadata.ts';
 import { retrieveRoutes } from './dicomweb/retrieve.ts';
 import { DICOMWEB } from './dicomweb/root.ts';
 import { searchRoutes } from './dicomweb/search.ts';
-import { storeRoutes } from './dicomweb/store.ts';
+import { httpWriter, storeRoutes } from './dicomweb/store.ts';
 import { uriRoutes } from './dicomweb/uri.ts';
 import { createHttp, listen } from './server.ts';
 import { checkHttpSettings, httpSettings } from './settings.ts';
@@ -46,9 +46,14 @@ export const httpModule: Module = {
     const written = createReadYourWrites(context);
     const useCases = createUseCases(context);
     const viewer = settings.string('http.viewerDir') || join(cacheDir(), 'ohif-3.13.2');
+    // Whoever stored something sees it in whatever is asked next.
+    app.addHook('preHandler', async (request) => {
+      if (request.routeOptions.config.useCase && request.method !== 'POST')
+        await written.settle(request.call, httpWriter(request));
+    });
     await app.register(
       async (dicomweb) => {
-        searchRoutes(dicomweb, context, written);
+        searchRoutes(dicomweb, context);
         retrieveRoutes(dicomweb, reader);
         metadataRoutes(dicomweb, context);
         frameRoutes(dicomweb, reader, settings);
@@ -60,7 +65,7 @@ export const httpModule: Module = {
       { prefix: DICOMWEB },
     );
     uriRoutes(app, reader);
-    registerApi(app, apiRoutes(context, useCases), VERSION);
+    registerApi(app, apiRoutes(context, useCases, written), VERSION);
     viewerRoutes(app, viewer);
     healthRoutes(app, context);
 

@@ -7,8 +7,10 @@ import { DimseService } from '#proto/gateway/v1/gateway.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
 import { IngestService } from '#proto/ingest/v1/ingest.ts';
 import { DataService, KeeperService } from '#proto/storage/v1/storage.ts';
+import type { ReadYourWrites } from '../../read-your-writes.ts';
 import type { UseCases } from '../../use-cases.ts';
 import { stream } from '../dicomweb/respond.ts';
+import { httpWriter } from '../dicomweb/store.ts';
 
 /** One row an operation: what the server runs, and what /api/v1/openapi.json says, come from the same table. */
 export interface ApiRoute {
@@ -37,7 +39,7 @@ export const plain = (value: unknown): unknown =>
     }),
   );
 
-export function apiRoutes(context: Context, useCases: UseCases): ApiRoute[] {
+export function apiRoutes(context: Context, useCases: UseCases, written: ReadYourWrites): ApiRoute[] {
   const index = context.client(IndexService);
   const data = context.client(DataService);
   const keeper = context.client(KeeperService);
@@ -250,6 +252,7 @@ export function apiRoutes(context: Context, useCases: UseCases): ApiRoute[] {
           },
           request.raw,
         );
+        if (response.position !== undefined) written.note(request.call.tenant, httpWriter(request), response.position);
         if (response.sopInstanceUid !== '')
           request.auditObjects.push({ type: 'instance', id: response.sopInstanceUid });
         return response; // a refusal is an answer here: the importer counts it and goes on

@@ -16,7 +16,7 @@ const DEPTH_MAX = 128; // above the skimmer's own limit: what was admitted can b
 
 const escapeXml = (text: string): string =>
   text
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: XML 1.0 §2.2 has no way to write these characters
+    // XML 1.0 §2.2 has no way to write these characters.
     .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '\ufffd')
     .replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
 

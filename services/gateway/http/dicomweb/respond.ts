@@ -1,11 +1,17 @@
 import { randomBytes } from 'node:crypto';
+import type { OutgoingHttpHeaders } from 'node:http';
 import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { GantryError } from '#platform/errors.ts';
 
 /** A body that arrives as it is read: back-pressure reaches storage, and an error after the headers cuts the connection. */
 export function stream(reply: FastifyReply, body: AsyncIterable<Buffer>): FastifyReply {
-  if (reply.request.method === 'HEAD') return reply.send(); // Fastify would read the whole body to throw it away
+  if (reply.request.method === 'HEAD') {
+    // Fastify would read the whole body to throw it away, or say that there is none.
+    reply.hijack();
+    reply.raw.writeHead(reply.statusCode, reply.getHeaders() as OutgoingHttpHeaders).end();
+    return reply;
+  }
   return reply.send(Readable.from(body, { objectMode: false, highWaterMark: 1 << 20 }));
 }
 
@@ -89,7 +95,7 @@ export function parseRange(
     return { start: Math.max(0, length - suffix), end: length };
   }
   const start = Number(match[1]);
-  const last = match[2] === '' ? length - 1 : Number(match[2]);
+  const last = match[2] === '' ? Number.POSITIVE_INFINITY : Number(match[2]);
   if (last < start) return undefined;
   if (start >= length) return 'unsatisfiable';
   return { start, end: Math.min(last + 1, length) };

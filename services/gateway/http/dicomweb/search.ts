@@ -3,7 +3,6 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { trimUid } from '#dicom/uids.ts';
 import type { Context } from '#platform/module.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
-import type { ReadYourWrites } from '../../read-your-writes.ts';
 import { chooseType } from '../accept.ts';
 import { parseQidoParameters, type QidoTarget } from '../qido-parameters.ts';
 import { takesGzip } from './json.ts';
@@ -11,7 +10,6 @@ import { sendXml } from './native-xml.ts';
 import { warn } from './respond.ts';
 import { rangesOf } from './retrieve.ts';
 import { dicomwebRoot } from './root.ts';
-import { httpWriter } from './store.ts';
 
 const OFFERED = ['application/dicom+json', 'application/json', 'application/dicom+xml'] as const;
 const GZIP_ABOVE = 1400; // one packet is one packet, compressed or not
@@ -21,7 +19,7 @@ const COMMA = Buffer.from(',');
 const CLOSE = Buffer.from(']');
 
 /** QIDO-RS (PS3.18 §10.6): all levels and relational forms. */
-export function searchRoutes(app: FastifyInstance, context: Context, written: ReadYourWrites): void {
+export function searchRoutes(app: FastifyInstance, context: Context): void {
   const index = context.client(IndexService);
   const { settings } = context;
 
@@ -39,7 +37,6 @@ export function searchRoutes(app: FastifyInstance, context: Context, written: Re
       { limitDefault: settings.number('http.searchLimit'), limitMax: settings.number('http.searchLimitMax') },
     );
     for (const text of query.warnings) warn(reply, text);
-    await written.settle(request.call, httpWriter(request));
 
     const pieces: Buffer[] = [];
     let cursor = '';

@@ -1,0 +1,491 @@
+// DICOMweb as PS3.18 has it, over a real server: negotiation, ranges, partial answers, deletion, the door's own rules.
+import assert from 'node:assert/strict';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+import { writePart10Prefix } from '#dicom/part10.ts';
+import { mintUid } from '#dicom/uids.ts';
+import { encodeDataSet } from '#dicom/write.ts';
+import { type GantryServer, startServer } from './server.ts';
+
+const SC = '1.2.840.10008.5.1.4.1.1.7';
+const EXPLICIT = '1.2.840.10008.1.2.1';
+const IMPLICIT = '1.2.840.10008.1.2';
+const JPEG = '1.2.840.10008.1.2.4.50';
+
+interface Made {
+  study: string;
+  series: string;
+  instance: string;
+  bytes: Buffer;
+}
+
+function make(
+  options: {
+    study?: string;
+    series?: string;
+    transferSyntaxUid?: string;
+    name?: string;
+    extra?: Record<string, { vr: string; Value?: unknown[]; InlineBinary?: string }>;
+  } = {},
+): Made {
+  const { study = mintUid(), series = mintUid(), transferSyntaxUid = EXPLICIT, name = 'Curie^Marie' } = options;
+  const instance = mintUid();
+  const dataSet = encodeDataSet(
+    {
+      '00080005': { vr: 'CS', Value: ['ISO_IR 192'] },
+      '00080016': { vr: 'UI', Value: [SC] },
+      '00080018': { vr: 'UI', Value: [instance] },
+      '00080060': { vr: 'CS', Value: ['OT'] },
+      '00100010': { vr: 'PN', Value: [{ Alphabetic: name }] },
+      '00100020': { vr: 'LO', Value: ['P-1'] },
+      '0020000D': { vr: 'UI', Value: [study] },
+      '0020000E': { vr: 'UI', Value: [series] },
+      '00280002': { vr: 'US', Value: [1] },
+      '00280008': { vr: 'IS', Value: [2] },
+      '00280010': { vr: 'US', Value: [4] },
+      '00280011': { vr: 'US', Value: [4] },
+      '00280100': { vr: 'US', Value: [8] },
+      '00280101': { vr: 'US', Value: [8] },
+      '00280102': { vr: 'US', Value: [7] },
+      '00280103': { vr: 'US', Value: [0] },
+      '00280004': { vr: 'CS', Value: ['MONOCHROME2'] },
+      ...options.extra,
+      ...(transferSyntaxUid === JPEG
+        ? {}
+        : {
+            '7FE00010': {
+              vr: 'OB',
+              InlineBinary: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('base64'),
+            },
+          }),
+    } as never,
+    { transferSyntaxUid: transferSyntaxUid === JPEG ? EXPLICIT : transferSyntaxUid },
+  );
+  // One fragment a frame, after an empty offset table (PS3.5 §A.4).
+  const item = (bytes: Buffer) => Buffer.concat([Buffer.from([0xfe, 0xff, 0x00, 0xe0]), u32(bytes.length), bytes]);
+  const pixels =
+    transferSyntaxUid === JPEG
+      ? [
+          Buffer.from([0xe0, 0x7f, 0x10, 0x00, 0x4f, 0x42, 0, 0, 0xff, 0xff, 0xff, 0xff]),
+          item(Buffer.alloc(0)),
+          item(Buffer.from('ffd8first!ffd9')),
+          item(Buffer.from('ffd8second-ffd9!')),
+          Buffer.from([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]),
+        ]
+      : [];
+  const bytes = Buffer.concat([
+    writePart10Prefix({ sopClassUid: SC, sopInstanceUid: instance, transferSyntaxUid }),
+    dataSet,
+    ...pixels,
+  ]);
+  return { study, series, instance, bytes };
+}
+const u32 = (n: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(n);
+  return bytes;
+};
+
+async function stow(
+  server: GantryServer,
+  parts: Buffer[],
+  path = '/studies',
+  headers: Record<string, string> = {},
+): Promise<{ status: number; json: Record<string, { Value?: Record<string, { Value?: unknown[] }>[] }> }> {
+  const body = Buffer.concat([
+    ...parts.flatMap((part) => [
+      Buffer.from('--xx\r\nContent-Type: application/dicom\r\n\r\n'),
+      part,
+      Buffer.from('\r\n'),
+    ]),
+    Buffer.from('--xx--\r\n'),
+  ]);
+  const answer = await fetch(`${server.dicomWeb}${path}`, {
+    method: 'POST',
+    body,
+    headers: {
+      'Content-Type': 'multipart/related; type="application/dicom"; boundary=xx',
+      Accept: 'application/dicom+json',
+      ...headers,
+    },
+  });
+  const text = await answer.text();
+  return { status: answer.status, json: text === '' ? {} : JSON.parse(text) };
+}
+
+const pathOf = (made: Made): string => `/studies/${made.study}/series/${made.series}/instances/${made.instance}`;
+
+/** The parts of a multipart/related body. */
+function partsOf(contentType: string, body: Buffer): { headers: string; bytes: Buffer }[] {
+  const boundary = /boundary="?([^";]+)"?/.exec(contentType)![1]!;
+  const parts: { headers: string; bytes: Buffer }[] = [];
+  let at = body.indexOf(`--${boundary}`);
+  for (;;) {
+    const start = at + boundary.length + 2;
+    if (body.toString('latin1', start, start + 2) === '--') return parts;
+    const end = body.indexOf(`\r\n--${boundary}`, start);
+    const head = body.indexOf('\r\n\r\n', start);
+    parts.push({ headers: body.toString('latin1', start + 2, head), bytes: body.subarray(head + 4, end) });
+    at = end + 2;
+  }
+}
+
+describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
+  let server: GantryServer;
+  let native: Made;
+  let jpeg: Made;
+  const get = (path: string, headers: Record<string, string> = {}, method = 'GET') =>
+    fetch(`${server.dicomWeb}${path}`, { headers, method });
+  const bytesOf = async (answer: Response): Promise<Buffer> => Buffer.from(await answer.arrayBuffer());
+
+  before(async () => {
+    server = await startServer();
+    native = make();
+    jpeg = make({ study: native.study, transferSyntaxUid: JPEG });
+    const { status } = await stow(server, [native.bytes, jpeg.bytes]);
+    assert.equal(status, 200);
+  });
+  after(() => server?.close());
+
+  test('Accept of an instance: multipart by default, single part when asked, quoted or not', async () => {
+    for (const accept of [
+      '*/*',
+      'multipart/related; type="application/dicom"; transfer-syntax=*',
+      'multipart/related;type=application/dicom;transfer-syntax=*',
+    ]) {
+      const answer = await get(pathOf(native), { Accept: accept });
+      assert.equal(answer.status, 200);
+      const type = answer.headers.get('content-type')!;
+      assert.match(type, /^multipart\/related; type="application\/dicom"; boundary=/);
+      const body = await bytesOf(answer);
+      assert.equal(body.length, Number(answer.headers.get('content-length')));
+      const [part] = partsOf(type, body);
+      assert.ok(part!.bytes.equals(native.bytes));
+      assert.match(part!.headers, new RegExp(`Content-Type: application/dicom; transfer-syntax=${EXPLICIT}`));
+    }
+    const single = await get(pathOf(jpeg), { Accept: 'application/dicom; transfer-syntax=*' });
+    assert.ok((await bytesOf(single)).equals(jpeg.bytes));
+    const byQuery = await get(`${pathOf(jpeg)}?accept=${encodeURIComponent('application/dicom; transfer-syntax=*')}`, {
+      Accept: 'text/html',
+    });
+    assert.ok((await bytesOf(byQuery)).equals(jpeg.bytes));
+  });
+
+  test('no transfer-syntax means Explicit VR Little Endian: 206 where only some can be given so, 406 where none', async () => {
+    const study = await get(`/studies/${native.study}`, { Accept: 'multipart/related; type="application/dicom"' });
+    assert.equal(study.status, 206);
+    assert.match(study.headers.get('warning')!, /^299 /);
+    assert.equal(partsOf(study.headers.get('content-type')!, await bytesOf(study)).length, 1);
+    assert.equal((await get(pathOf(jpeg), { Accept: 'application/dicom' })).status, 406);
+    assert.equal(
+      (await get(pathOf(jpeg), { Accept: 'application/dicom, application/dicom; transfer-syntax=*;q=0.1' })).status,
+      200,
+    );
+    const refused = await get(pathOf(jpeg), { Accept: 'image/png' });
+    assert.equal(refused.status, 406);
+    assert.equal(((await refused.json()) as { error: string }).error, 'not-acceptable');
+  });
+
+  test('an uncompressed instance goes out as Implicit VR Little Endian when asked', async () => {
+    const answer = await get(pathOf(native), { Accept: `application/dicom; transfer-syntax=${IMPLICIT}` });
+    assert.equal(answer.headers.get('content-type'), `application/dicom; transfer-syntax=${IMPLICIT}`);
+    const bytes = await bytesOf(answer);
+    // Implicit VR: tag, then a 4-byte length; no VR.
+    const at = bytes.indexOf(Buffer.from([0x10, 0x00, 0x10, 0x00]));
+    assert.equal(bytes.readUInt32LE(at + 4), 'Curie^Marie '.length);
+    assert.equal(bytes.toString('latin1', at + 8, at + 19), 'Curie^Marie');
+  });
+
+  test('zip: a file an instance, and unzip agrees', async () => {
+    const answer = await get(`/studies/${native.study}`, { Accept: 'application/zip' });
+    assert.equal(answer.headers.get('content-type'), 'application/zip');
+    const bytes = await bytesOf(answer);
+    assert.ok(bytes.includes(native.bytes) && bytes.includes(jpeg.bytes));
+    assert.ok(bytes.includes(`${native.study}/${native.series}/${native.instance}.dcm`));
+  });
+
+  test('ranges and ETags of a single part (RFC 9110 §13, §14)', async () => {
+    const accept = { Accept: 'application/dicom; transfer-syntax=*' };
+    const whole = await get(pathOf(native), accept);
+    const etag = whole.headers.get('etag')!;
+    assert.ok(etag);
+    const part = await get(pathOf(native), { ...accept, Range: 'bytes=128-131' });
+    assert.equal(part.status, 206);
+    assert.equal(part.headers.get('content-range'), `bytes 128-131/${native.bytes.length}`);
+    assert.equal((await bytesOf(part)).toString(), 'DICM');
+    const tail = await get(pathOf(native), { ...accept, Range: 'bytes=-10' });
+    assert.ok((await bytesOf(tail)).equals(native.bytes.subarray(-10)));
+    assert.equal((await get(pathOf(native), { ...accept, Range: 'bytes=999999-' })).status, 416);
+    assert.equal((await get(pathOf(native), { ...accept, 'If-None-Match': etag })).status, 304);
+    assert.equal((await get(pathOf(native), { ...accept, Range: 'bytes=0-1', 'If-Range': '"other"' })).status, 200);
+    const head = await get(pathOf(native), accept, 'HEAD');
+    assert.equal(head.status, 200);
+    assert.equal(Number(head.headers.get('content-length')), native.bytes.length);
+  });
+
+  test('frames: several at once, fragments without item tags, past the end 404, nonsense 400', async () => {
+    const answer = await get(`${pathOf(jpeg)}/frames/1,2`, {
+      Accept: 'multipart/related; type=application/octet-stream; transfer-syntax=*',
+    });
+    assert.equal(answer.status, 200);
+    const parts = partsOf(answer.headers.get('content-type')!, await bytesOf(answer));
+    assert.deepEqual(
+      parts.map((part) => part.bytes.toString()),
+      ['ffd8first!ffd9', 'ffd8second-ffd9!'],
+    );
+    assert.match(parts[0]!.headers, /Content-Location: .*\/frames\/1/);
+    const image = await get(`${pathOf(jpeg)}/frames/1`, { Accept: 'multipart/related; type="image/jpeg"' });
+    assert.match(
+      partsOf(image.headers.get('content-type')!, await bytesOf(image))[0]!.headers,
+      /image\/jpeg; transfer-syntax=1\.2\.840\.10008\.1\.2\.4\.50/,
+    );
+    const second = await get(`${pathOf(native)}/frames/2`, { Accept: 'application/octet-stream' });
+    assert.deepEqual(
+      [...(await bytesOf(second))],
+      Array.from({ length: 16 }, (_, i) => 16 + i),
+    );
+    assert.equal((await get(`${pathOf(native)}/frames/3`)).status, 404);
+    for (const bad of ['0', 'x', '1,,2', '-1', '1'.repeat(20)])
+      assert.equal((await get(`${pathOf(native)}/frames/${bad}`)).status, 400, bad);
+    assert.equal((await get(`${pathOf(jpeg)}/frames/1`, { Accept: 'application/octet-stream' })).status, 406);
+    assert.equal((await get(`${pathOf(native)}/rendered`)).status, 404);
+  });
+
+  test('bulk data resolves where its BulkDataURI says, inside sequences too', async () => {
+    const waveform = Buffer.from(Array.from({ length: 3000 }, (_, i) => i & 0xff));
+    const made = make({
+      extra: {
+        '54000100': { vr: 'SQ', Value: [{ '54001010': { vr: 'OW', InlineBinary: waveform.toString('base64') } }] },
+      },
+    });
+    assert.equal((await stow(server, [made.bytes])).status, 200);
+    const [json] = (await (await get(`${pathOf(made)}/metadata`)).json()) as [
+      Record<string, { Value?: Record<string, { BulkDataURI?: string }>[] }>,
+    ];
+    const uri = json['54000100']!.Value![0]!['54001010']!.BulkDataURI!;
+    assert.ok(uri.startsWith(server.dicomWeb), uri);
+    for (const accept of ['application/octet-stream', '*/*'])
+      assert.ok((await bytesOf(await fetch(uri, { headers: { Accept: accept } }))).equals(waveform));
+    const part = await fetch(uri, { headers: { Accept: 'application/octet-stream', Range: 'bytes=1-3' } });
+    assert.deepEqual([...(await bytesOf(part))], [1, 2, 3]);
+    const wrapped = await fetch(uri, { headers: { Accept: 'multipart/related; type="application/octet-stream"' } });
+    assert.ok(partsOf(wrapped.headers.get('content-type')!, await bytesOf(wrapped))[0]!.bytes.equals(waveform));
+    assert.equal((await get(`${pathOf(made)}/bulkdata/54000100/2/54001010`)).status, 404);
+    assert.equal((await get(`${pathOf(made)}/bulkdata/..%2f..%2fetc`)).status, 400);
+    const all = await get(`${pathOf(made)}/bulkdata`, { Accept: 'multipart/related; type="application/octet-stream"' });
+    assert.ok(partsOf(all.headers.get('content-type')!, await bytesOf(all)).some((one) => one.bytes.equals(waveform)));
+    const pixels = await get(`${pathOf(made)}/pixeldata`, {
+      Accept: 'multipart/related; type="application/octet-stream"',
+    });
+    assert.equal(partsOf(pixels.headers.get('content-type')!, await bytesOf(pixels))[0]!.bytes.length, 32);
+  });
+
+  test('metadata and searches: JSON, gzip, XML, and 304', async () => {
+    const gz = await new Promise<Buffer>((resolve, reject) => {
+      httpRequest(
+        `${server.dicomWeb}/studies/${native.study}/metadata`,
+        { headers: { 'Accept-Encoding': 'gzip' } },
+        (answer) => {
+          assert.equal(answer.headers['content-encoding'], 'gzip');
+          const chunks: Buffer[] = [];
+          answer.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => resolve(Buffer.concat(chunks)));
+        },
+      )
+        .on('error', reject)
+        .end();
+    });
+    assert.equal((JSON.parse(gunzipSync(gz).toString()) as unknown[]).length, 2);
+    const first = await get(`/studies/${native.study}/metadata`);
+    assert.equal(first.headers.get('content-type'), 'application/dicom+json');
+    assert.equal(
+      (await get(`/studies/${native.study}/metadata`, { 'If-None-Match': first.headers.get('etag')! })).status,
+      304,
+    );
+    const xml = await get(`/studies/${native.study}/metadata`, {
+      Accept: 'multipart/related; type="application/dicom+xml"',
+    });
+    const parts = partsOf(xml.headers.get('content-type')!, await bytesOf(xml));
+    assert.equal(parts.length, 2);
+    assert.match(
+      parts[0]!.bytes.toString(),
+      /<DicomAttribute tag="00100010" vr="PN" keyword="PatientName"><PersonName number="1"><Alphabetic><FamilyName>Curie<\/FamilyName>/,
+    );
+    const found = await get(`/studies?StudyInstanceUID=${native.study}`, {
+      Accept: 'multipart/related; type="application/dicom+xml"',
+    });
+    assert.equal(partsOf(found.headers.get('content-type')!, await bytesOf(found)).length, 1);
+    assert.equal((await get(`/studies/${mintUid()}/metadata`)).status, 404);
+  });
+
+  test('QIDO-RS: invalid values are 400, unknown parameters a Warning, pages say that they were cut', async () => {
+    for (const bad of ['limit=x', 'offset=-1', 'StudyDate=2020-13-99', 'fuzzymatching=maybe', '%E0%A4%A=1']) {
+      const answer = await get(`/studies?${bad}`);
+      assert.equal(answer.status, 400, bad);
+      assert.doesNotMatch(await answer.text(), /2020-13|maybe/);
+    }
+    const warned = await get('/studies?nosuchparameter=1');
+    assert.equal(warned.status, 200);
+    assert.match(warned.headers.get('warning')!, /^299 /);
+    const none = await get('/studies?PatientID=nobody');
+    assert.deepEqual([none.status, await none.text()], [200, '[]']);
+    const page = (await (await get('/instances?limit=1')).json()) as unknown[];
+    assert.equal(page.length, 1);
+    const first = await get('/instances?limit=1&orderby=SOPInstanceUID');
+    const next = await get(
+      `/instances?limit=1&orderby=SOPInstanceUID&cursor=${encodeURIComponent(first.headers.get('x-next-cursor')!)}`,
+    );
+    assert.notDeepEqual(await first.json(), await next.json());
+    // OHIF's study list, word for word.
+    const ohif = await get(
+      '/studies?limit=101&offset=0&fuzzymatching=false&includefield=00081030,00080060,00080090,00100030',
+    );
+    assert.equal(ohif.status, 200);
+    for (const row of (await ohif.json()) as Record<string, { Value?: unknown[] }>[])
+      assert.ok(row['00080061']!.Value!.length > 0, 'ModalitiesInStudy is never empty');
+  });
+
+  test('STOW-RS: partial failures with their reasons, the study of the path, the wrong Content-Type', async () => {
+    const good = make();
+    const broken = make();
+    const mixed = await stow(server, [
+      good.bytes,
+      broken.bytes.subarray(0, broken.bytes.length - 10),
+      Buffer.from('no dicom'),
+    ]);
+    assert.equal(mixed.status, 202);
+    assert.equal(mixed.json['00081199']!.Value!.length, 1);
+    assert.match(String(mixed.json['00081199']!.Value![0]!['00081190']!.Value![0]), new RegExp(`${good.instance}$`));
+    const other = await stow(server, [make().bytes], `/studies/${mintUid()}`);
+    assert.equal(other.status, 409);
+    assert.equal(other.json['00081198']!.Value![0]!['00081197']!.Value![0], 0xa900);
+    assert.equal((await stow(server, [], '/studies', { 'Content-Type': 'text/plain' })).status, 415);
+    assert.equal((await fetch(`${server.dicomWeb}/studies`, { method: 'POST' })).status, 415);
+  });
+
+  test('DELETE moves to the trash, restore brings back, what arrives again is live, purge ends it', async () => {
+    const made = make();
+    const sibling = make({ study: made.study, series: made.series });
+    assert.equal((await stow(server, [made.bytes, sibling.bytes])).status, 200);
+    assert.equal((await get(pathOf(made), {}, 'DELETE')).status, 204);
+    assert.equal((await get(pathOf(made))).status, 404);
+    assert.equal((await get(pathOf(sibling))).status, 200);
+    assert.equal((await get(`/studies/${made.study}`, {}, 'DELETE')).status, 204);
+    assert.equal((await get(`/studies/${made.study}`)).status, 404);
+    assert.equal((await get(`/studies/${made.study}`, {}, 'DELETE')).status, 404);
+    const trash = (await (await fetch(`${server.origin}/api/v1/trash`)).json()) as {
+      studies: { studyInstanceUid: string; instances: number }[];
+    };
+    assert.equal(trash.studies.find((one) => one.studyInstanceUid === made.study)!.instances, 2);
+    assert.equal((await fetch(`${server.origin}/api/v1/trash/${made.study}/restore`, { method: 'POST' })).status, 200);
+    assert.ok(
+      (await bytesOf(await get(pathOf(made), { Accept: 'application/dicom; transfer-syntax=*' }))).equals(made.bytes),
+    );
+    await get(`/studies/${made.study}`, {}, 'DELETE');
+    assert.equal((await stow(server, [made.bytes])).status, 200);
+    assert.equal((await get(pathOf(made))).status, 200);
+    assert.equal((await get(pathOf(sibling))).status, 404);
+    assert.equal((await fetch(`${server.origin}/api/v1/trash/${made.study}`, { method: 'DELETE' })).status, 200);
+    assert.equal((await fetch(`${server.origin}/api/v1/trash/${made.study}/restore`, { method: 'POST' })).status, 404);
+  });
+
+  test('WADO-URI', async () => {
+    const base = `${server.origin}/wado?requestType=WADO&studyUID=${native.study}&seriesUID=${native.series}&objectUID=${native.instance}`;
+    assert.ok((await bytesOf(await fetch(`${base}&contentType=application/dicom`))).equals(native.bytes));
+    assert.equal((await fetch(base)).status, 406);
+    assert.equal((await fetch(`${base}&contentType=application/dicom&transferSyntax=${JPEG}`)).status, 406);
+    assert.equal((await fetch(`${server.origin}/wado?requestType=WADO`)).status, 400);
+    assert.equal(
+      (
+        await fetch(
+          `${server.origin}/wado?requestType=WADO&studyUID=1&seriesUID=2&objectUID=3&contentType=application/dicom`,
+        )
+      ).status,
+      404,
+    );
+  });
+
+  test('OPTIONS says what is served (PS3.18 §8.9)', async () => {
+    const answer = await get('/', {}, 'OPTIONS');
+    assert.equal(answer.status, 200);
+    assert.match(await answer.text(), /<resource path="studies\/\{study\}\/metadata"><method name="GET"\/>/);
+  });
+
+  test('hostile paths and UIDs find nothing and break nothing', async () => {
+    for (const uid of [
+      '..%2f..%2fetc%2fpasswd',
+      '%00',
+      "'%20OR%201=1--",
+      'x'.repeat(2000),
+      '1.2.3%0d%0aX-Evil:1',
+      '%F0%9F%92%A3',
+    ]) {
+      const answer = await get(`/studies/${uid}/metadata`);
+      assert.ok([400, 404].includes(answer.status), `${uid}: ${answer.status}`);
+      assert.equal(answer.headers.get('x-evil'), null);
+    }
+  });
+});
+
+describe('the HTTP door', { timeout: 2 * 60_000 }, () => {
+  test('a token, where one is asked for; probes stay open', async () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'gantry-token-')), 'tokens');
+    writeFileSync(file, 'secret-token-of-a-viewer\n', { mode: 0o600 });
+    const server = await startServer({ env: { GANTRY_HTTP_TOKEN_FILE: file } });
+    try {
+      const ask = (token?: string) =>
+        fetch(`${server.dicomWeb}/studies`, {
+          headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
+        });
+      const refused = await ask();
+      assert.equal(refused.status, 401);
+      assert.match(refused.headers.get('www-authenticate')!, /^Bearer/);
+      assert.equal((await ask('wrong')).status, 401);
+      assert.equal((await ask('secret-token-of-a-viewer')).status, 200);
+      assert.equal((await fetch(`${server.origin}/readyz`)).status, 200);
+      assert.doesNotMatch(server.log(), /secret-token|wrong/);
+    } finally {
+      await server.close();
+    }
+  });
+
+  test('a foreign Host is refused, and CORS is answered only to listed origins', async () => {
+    const server = await startServer({
+      env: { GANTRY_HTTP_CORS_ORIGINS: 'https://viewer.example', GANTRY_HTTP_QIDO_NO_MATCH: '204' },
+    });
+    try {
+      const withHost = (host: string) =>
+        new Promise<number>((resolve, reject) => {
+          httpRequest(`${server.dicomWeb}/studies`, { headers: { Host: host } }, (answer) => {
+            answer.resume();
+            resolve(answer.statusCode!);
+          })
+            .on('error', reject)
+            .end();
+        });
+      assert.equal(await withHost('evil.example'), 403);
+      assert.equal(await withHost(`localhost:${server.httpPort}`), 204);
+      const preflight = await fetch(`${server.dicomWeb}/studies`, {
+        method: 'OPTIONS',
+        headers: { Origin: 'https://viewer.example', 'Access-Control-Request-Method': 'GET' },
+      });
+      assert.deepEqual(
+        [preflight.status, preflight.headers.get('access-control-allow-origin')],
+        [204, 'https://viewer.example'],
+      );
+      const foreign = await fetch(`${server.dicomWeb}/studies`, { headers: { Origin: 'https://evil.example' } });
+      assert.equal(foreign.headers.get('access-control-allow-origin'), null);
+    } finally {
+      await server.close();
+    }
+  });
+
+  test('beyond loopback without authentication the start stops and says what to do', async () => {
+    await assert.rejects(startServer({ env: { GANTRY_HTTP_HOST: '0.0.0.0' } }), /http\.tokenFile/);
+    await assert.rejects(startServer({ env: { GANTRY_DIMSE_HOST: '0.0.0.0' } }), /peers/);
+    await assert.rejects(startServer({ yaml: 'htpp:\n  port: 1\n' }), /htpp|unknown/);
+  });
+});
