@@ -44,7 +44,12 @@ export class Deadline {
   private wake(): void {
     this.timer = undefined;
     this.timerAt = Number.POSITIVE_INFINITY;
-    if (!this.armed) return;
+    // When this process itself was stalled, what the peer sent in time lies unread in the kernel: sockets are read before this runs.
+    setImmediate(() => this.look());
+  }
+
+  private look(): void {
+    if (!this.armed || this.timer !== undefined) return;
     const left = this.expiresAt - performance.now();
     if (left > 1) {
       this.sleep(left);

@@ -289,6 +289,37 @@ limit('pduTimeoutMs', 'a byte at a time is cut off, before and after the A-ASSOC
   parrot.close();
 });
 
+test('pduTimeoutMs: a long PDU may take long while it moves', async () => {
+  const scp = await startScp(readAll, { limits: { pduTimeoutMs: 150, messageTimeoutMs: 150, progressBytes: 10_000 } });
+  const parrot = await associated(scp.port);
+  parrot.say(pData(storeRq(1)));
+  const pdu = encodePdu(pData(dataPdv(3, Buffer.alloc(400_000))));
+  for (let at = 0; at < pdu.length; at += 20_000) {
+    parrot.socket.write(pdu.subarray(at, at + 20_000));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // 400 ms in all
+  }
+  assert.equal((await parrot.hearNext())?.type, PDU.P_DATA_TF);
+  parrot.close();
+});
+
+test('pduTimeoutMs, messageTimeoutMs: our own slowness is not held against the peer, its silence afterwards is', async () => {
+  const { serve, start } = lazy();
+  const scp = await startScp(serve, {
+    limits: { pduTimeoutMs: 100, messageTimeoutMs: 100, receiveQueueBytes: 65536 },
+  });
+  const parrot = await associated(scp.port);
+  parrot.say(pData(storeRq(1)));
+  // A PDU whose end never comes.
+  parrot.socket.write(encodePdu(pData(dataPdv(3, Buffer.alloc(8_000_000)))).subarray(0, 7_000_000));
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  assert.equal(scp.acceptor.associations.size, 1, 'it is we who do not read');
+  start();
+  assert.deepEqual(await parrot.hearNext(), ABORT_TIMEOUT);
+  const ended = await scp.nextClosed();
+  assert.ok(ended.limit === 'pduTimeoutMs' || ended.limit === 'messageTimeoutMs');
+  parrot.close();
+});
+
 limit('messageTimeoutMs', 'half a data set and then silence', async () => {
   const scp = await startScp(readAll, { limits: { messageTimeoutMs: 100 } });
   const parrot = await associated(scp.port);
