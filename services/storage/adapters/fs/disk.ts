@@ -174,17 +174,20 @@ export class DurableDirectories {
     if (!known) {
       known = this.#make(path);
       this.#known.set(path, known);
-      known.catch((error) => {
-        if (isFull(error)) this.#known.delete(path); // mkdir found no room: nothing was flushed, try again later
-      });
+      known.catch(() => {}); // thrown to whoever asked for it
     }
     return known;
   }
 
   async #make(path: string): Promise<void> {
     const parent = dirname(path);
-    await this.ensure(parent);
-    await this.#disk.mkdir(path);
+    try {
+      await this.ensure(parent);
+      await this.#disk.mkdir(path);
+    } catch (error) {
+      this.#known.delete(path); // nothing was flushed: try again
+      throw error;
+    }
     await this.#disk.flushDirectory(parent, 'directory-name');
   }
 }

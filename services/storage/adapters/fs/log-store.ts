@@ -124,7 +124,10 @@ export class FsLogStore implements LogStore {
       const head = lane.head;
       for (let sequence = (from.get(name) ?? 0) + 1; sequence <= head; sequence++) {
         signal.throwIfAborted();
-        const table = await this.#table(lane, sequence);
+        const table = await this.#table(lane, sequence).catch((error): 'stop' => {
+          if (error instanceof GantryError && error.code === 'unavailable') return 'stop'; // its alarm is raised; other lanes go on
+          throw error;
+        });
         if (table === 'stop') break;
         if (table) yield { lane: name, sequence, tableOfContents: table };
       }
@@ -141,7 +144,7 @@ export class FsLogStore implements LogStore {
     const { lane, segment } = this.#find(tenant, object);
     for (let sequence = segment.first; sequence <= segment.last; sequence++) {
       const table = await this.#table(lane, sequence);
-      if (table === 'stop') throw new GantryError('damaged', `${object} cannot be read to its end: see the alarms`);
+      if (table === 'stop') throw new GantryError('damaged', `${object} holds entries that this release does not know`);
       if (!table) continue; // damage: its alarm is raised
       const decoded = decodeTable(table, tenant, lane.lane, sequence);
       if (typeof decoded === 'object') yield decoded;
@@ -281,13 +284,9 @@ export class FsLogStore implements LogStore {
       // A medium that does not answer, or a file that somebody removed. Not passed over: it may answer next time, and what a fold has
       // once passed it never sees again.
       if (!gone && codeOf(error) === undefined) throw error;
-      this.#alarms.raise({
-        kind: 'unreadable-lane',
-        tenant,
-        lane: lane.lane,
-        detail: `commit ${sequence} at ${segment?.object}: ${gone ? 'the object is gone' : codeOf(error)}`,
-      });
-      return 'stop';
+      const detail = `commit ${sequence} at ${segment?.object}: ${gone ? 'the object is gone' : codeOf(error)}`;
+      this.#alarms.raise({ kind: 'unreadable-lane', tenant, lane: lane.lane, detail });
+      throw new GantryError('unavailable', `the log cannot be read: ${detail}`, { cause: error });
     }
   }
 

@@ -243,11 +243,11 @@ class History {
             for (const move of entry.kind.value.moves) places.set(keyOf(move.entry!), move.to!);
         }
       }
+      if (!this.#disk.powered) return; // what is missing here may be missing for want of power
       for (const head of archive.log.heads(tenant))
         if ((last.get(head.lane) ?? 0) < head.sequence)
           throw new Problem(`the head ${head.lane}/${head.sequence} cannot be read`);
     }
-    if (!this.#disk.powered) return; // what is missing here may be missing for want of power
     if (this.#alarm) throw new Problem(`an alarm without damage: ${this.#alarm}`);
     for (const [key, tenant] of this.acknowledged)
       if (found.get(key)?.tenant !== tenant) throw new Problem(`acknowledged ${key} is missing`);
