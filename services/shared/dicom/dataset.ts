@@ -296,6 +296,7 @@ function walk(owner: DataSet, inside: Element | undefined, nesting: Nesting, reg
     if (vr === 'UN' && header.explicit && step === 'value') {
       // PS3.5 §6.2.2: the value of UN is in Implicit VR Little Endian, so what the sender did not know we may.
       const known = vrOf(tag);
+      if (known === 'SQ' && !isCut && readUnknown(head, start, at, shift, tag, dataSets[depth]!)) continue;
       if (known !== 'UN' && known !== 'SQ') {
         vr = known;
         bigEndian = false;
@@ -311,6 +312,34 @@ function walk(owner: DataSet, inside: Element | undefined, nesting: Nesting, reg
     const encapsulated = !inside && head.pixel?.encapsulated === true;
     element.vr = vrOf(element.tag, { ...element.dataSet.vrContext(), encapsulated });
   }
+}
+
+/** A sequence that was sent as UN of known length (PS3.5 §6.2.2), where its bytes are one: then it is an element of `owner`. */
+function readUnknown(head: Head, start: number, end: number, shift: number, tag: number, owner: DataSet): boolean {
+  const { skeleton } = head;
+  if (end - start < 8 || skeleton.readUInt16LE(start) !== 0xfffe || skeleton.readUInt16LE(start + 2) !== 0xe000)
+    return false;
+  const element = new Element(tag, 'SQ', { skeleton, start, end: start }, undefined, [], false, owner);
+  const level: Level = {
+    kind: 'sequence',
+    end: end + shift,
+    undefinedLength: false,
+    explicit: false,
+    bigEndian: false,
+    fresh: true,
+  };
+  const nesting = new Nesting(false, false, 64);
+  const outside = new DataSet(owner);
+  try {
+    nesting.enter(level);
+    walk(outside, element, nesting, { head, at: start, end, shift, nextCut: head.cuts.length, level });
+  } catch (error) {
+    if (error instanceof DicomError) return false; // no sequence: it stays UN
+    throw error;
+  }
+  if (outside.elements.length > 0) return false;
+  owner.elements.push(element);
+  return true;
 }
 
 /** ASCII, and no escape sequence. */

@@ -21,45 +21,55 @@ const DISTANCE_BITS = [
 ];
 const CODE_ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-/** A Huffman code as one table of 2^15 (or fewer) entries: symbol << 4 | bits. */
+/**
+ * A Huffman code: codes of up to 9 bits by table (symbol << 4 | bits), longer ones bit by bit. One table for all 15 bits would let a
+ * stream of tiny blocks cost 64 KiB of table each.
+ */
 interface Code {
   table: Uint16Array;
-  bits: number;
+  tableBits: number;
+  bits: number; // of the longest code
+  counts: Uint16Array; // of codes, by length
+  symbols: Uint16Array; // in the order of their codes
 }
 
-function huffman(lengths: Uint8Array | number[], incompleteOk: boolean): Code {
-  let bits = 0;
+const TABLE_BITS = 9;
+
+function huffman(lengths: Uint8Array): Code {
   const counts = new Uint16Array(16);
-  for (const length of lengths) {
-    counts[length]!++;
-    if (length > bits) bits = length;
-  }
-  if (bits === 0) return { table: new Uint16Array(2), bits: 1 }; // no symbol: any use of it is an error
+  for (const length of lengths) counts[length]!++;
   counts[0] = 0;
-  const next = new Uint16Array(17);
-  let code = 0;
+  let bits = 15;
+  while (bits > 0 && counts[bits] === 0) bits--;
+  const next = new Uint16Array(17); // the next code of each length
+  const place = new Uint16Array(17); // and where its symbol goes
   let used = 0;
   for (let n = 1; n <= 15; n++) {
-    code = (code + counts[n - 1]!) << 1;
-    next[n] = code;
+    next[n + 1] = (next[n]! + counts[n]!) << 1;
+    place[n + 1] = place[n]! + counts[n]!;
     used += counts[n]! << (15 - n);
   }
-  if (used > 1 << 15 || (used < 1 << 15 && !incompleteOk))
-    throw new DicomError('deflate', 'an impossible Huffman code');
-  const table = new Uint16Array(1 << bits);
+  // Codes that are not used up are let pass: a symbol that is none is found where it occurs.
+  if (used > 1 << 15) throw new DicomError('deflate', 'an impossible Huffman code');
+  const tableBits = Math.min(Math.max(bits, 1), TABLE_BITS);
+  const table = new Uint16Array(1 << tableBits);
+  const symbols = new Uint16Array(lengths.length);
   for (let symbol = 0; symbol < lengths.length; symbol++) {
     const length = lengths[symbol]!;
     if (length === 0) continue;
+    symbols[place[length]!++] = symbol;
+    const code = next[length]!++;
+    if (length > tableBits) continue;
     let reversed = 0;
-    for (let value = next[length]!++, n = 0; n < length; n++, value >>= 1) reversed = (reversed << 1) | (value & 1);
+    for (let value = code, n = 0; n < length; n++, value >>= 1) reversed = (reversed << 1) | (value & 1);
     for (let at = reversed; at < table.length; at += 1 << length) table[at] = (symbol << 4) | length;
   }
-  return { table, bits };
+  return { table, tableBits, bits, counts, symbols };
 }
 
 const fixedLengths = Uint8Array.from({ length: 288 }, (_, n) => (n < 144 ? 8 : n < 256 ? 9 : n < 280 ? 7 : 8));
-const FIXED_LITERALS = huffman(fixedLengths, false);
-const FIXED_DISTANCES = huffman(new Uint8Array(30).fill(5), true);
+const FIXED_LITERALS = huffman(fixedLengths);
+const FIXED_DISTANCES = huffman(new Uint8Array(30).fill(5));
 
 /** The input ends within what is being read. */
 const MORE = -1;
@@ -126,16 +136,34 @@ export class Inflater {
       this.#hold |= this.#input[this.#at++]! << this.#held;
       this.#held += 8;
     }
-    const entry = code.table[this.#hold & ((1 << code.bits) - 1)]!;
+    const entry = code.table[this.#hold & ((1 << code.tableBits) - 1)]!;
     const length = entry & 15;
-    if (length === 0) {
-      if (this.#held < code.bits) return MORE;
-      throw new DicomError('deflate', 'a code that is no symbol');
-    }
+    if (length === 0) return this.#longSymbol(code);
     if (length > this.#held) return MORE;
     this.#hold >>>= length;
     this.#held -= length;
     return entry >>> 4;
+  }
+
+  /** Canonical decoding: the codes of each length follow those of the length before. */
+  #longSymbol(code: Code): number {
+    let value = 0;
+    let first = 0;
+    let index = 0;
+    for (let length = 1; length <= code.bits; length++) {
+      if (length > this.#held) return MORE;
+      value |= (this.#hold >>> (length - 1)) & 1;
+      const count = code.counts[length]!;
+      if (value - first < count) {
+        this.#hold >>>= length;
+        this.#held -= length;
+        return code.symbols[index + value - first]!;
+      }
+      index += count;
+      first = (first + count) << 1;
+      value <<= 1;
+    }
+    throw new DicomError('deflate', 'a code that is no symbol');
   }
 
   /** One step; false when input ran out (state is then as before the step) or the stream has ended. */
@@ -222,7 +250,7 @@ export class Inflater {
       if (length === MORE) return false;
       codeLengths[CODE_ORDER[n]!] = length;
     }
-    const code = huffman(codeLengths, true);
+    const code = huffman(codeLengths);
     const lengths = new Uint8Array(literals + distances);
     for (let n = 0; n < lengths.length; ) {
       const symbol = this.#symbol(code);
@@ -240,8 +268,8 @@ export class Inflater {
       n += repeat;
     }
     if (lengths[256] === 0) throw new DicomError('deflate', 'a block that cannot end');
-    this.#literals = huffman(lengths.subarray(0, literals), true);
-    this.#distances = huffman(lengths.subarray(literals), true);
+    this.#literals = huffman(lengths.subarray(0, literals));
+    this.#distances = huffman(lengths.subarray(literals));
     return true;
   }
 

@@ -319,6 +319,11 @@ describe('what fuzzing found', () => {
 describe('what is refused', () => {
   it('a Part 10 file, group 0000, nothing', () => {
     refuses('is-part10', Buffer.concat([Buffer.alloc(128), Buffer.from('DICM'), native()]));
+    refuses('is-part10', Buffer.concat([element(0x00020010, 'UI', '1.2.840.10008.1.2.1\0'), native()]));
+    refuses('is-part10', Buffer.concat([element(0x00020010, 'UI', '1.2.840.10008.1.2.1\0'), native()]), IMPLICIT);
+    const byChance = Buffer.concat([element(0x00080080, 'LO', `${'x'.repeat(120)}DICM`), identity()]);
+    assert.equal(byChance.toString('latin1', 128, 132), 'DICM');
+    assert.ok(skim(byChance, EXPLICIT));
     refuses('bad-header', Buffer.concat([element(0x00000000, 'UL', Buffer.alloc(4)), native()]), IMPLICIT);
     refuses('truncated', Buffer.alloc(0));
   });

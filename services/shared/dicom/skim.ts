@@ -129,7 +129,9 @@ export class Skimmer {
   #start(buffer: Buffer): void {
     this.#started = true;
     this.#prefix = undefined;
-    if (buffer.length >= PART10_PREFIX && buffer.toString('latin1', 128, 132) === 'DICM') {
+    // A data set that says DICM there by chance begins with group 0008; a preamble hardly does.
+    const group8 = buffer.length >= 2 && (buffer.readUInt16LE(0) === 0x0008 || buffer.readUInt16LE(0) === 0x0800);
+    if (buffer.length >= PART10_PREFIX && !group8 && buffer.toString('latin1', 128, 132) === 'DICM') {
       throw new DicomError('is-part10', 'a Part 10 file where a data set was expected');
     }
     if (this.#inflater && isInTheClear(buffer)) this.#inflater = undefined;
@@ -231,6 +233,9 @@ export class Skimmer {
     const { tag, length, vr } = header;
     if (++this.#elements > this.#limits.elementsMax) {
       throw new DicomError('too-many-elements', `more than ${this.#limits.elementsMax} elements`);
+    }
+    if (tag >>> 16 === 0x0002 && this.#offset === size) {
+      throw new DicomError('is-part10', 'file meta information where a data set was expected', { tag });
     }
     const step = nesting.step(header, this.#offset);
     // Only now is it known what the element belongs to: a sequence whose delimiter is missing ends before it.
