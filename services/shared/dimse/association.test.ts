@@ -226,6 +226,70 @@ test('a source that fails before its first byte costs only its message; later, t
   assert.equal((await association.closed).kind, 'aborted');
 });
 
+test('a response whose data set nobody reads does not stop the next request', async () => {
+  const { port } = await startScp(async (association) => {
+    for await (const message of association.messages()) {
+      await association.respond(
+        message,
+        { status: 0 },
+        message.command.commandField === COMMAND.N_GET_RQ ? pattern(3_000_000) : undefined,
+      );
+    }
+  });
+  const association = await connect(toScp(port));
+  const { id } = association.findContext(FIND)!;
+  await association.request(id, { commandField: COMMAND.N_GET_RQ, requestedSopClassUid: FIND });
+  assert.equal((await echo(association)).status, 0);
+  await association.release();
+});
+
+test('what has arrived in full can be read although the peer is gone', async () => {
+  let read!: () => void;
+  const gone = new Promise<void>((resolve) => {
+    read = resolve;
+  });
+  const lengths: number[] = [];
+  const codes: string[] = [];
+  const { port, nextClosed } = await startScp(async (association) => {
+    for await (const message of association.messages()) {
+      await gone;
+      lengths.push((await message.whole(1e6)).length);
+      await association.respond(message, { status: 0 }).catch((error: { code: string }) => codes.push(error.code));
+    }
+  });
+  const association = await connect(toScp(port));
+  const { id } = association.findContext(CT)!;
+  await association.send(
+    id,
+    { commandField: COMMAND.C_STORE_RQ, messageId: 1, affectedSopClassUid: CT },
+    pattern(10_000),
+  );
+  association.abort();
+  assert.equal((await nextClosed()).kind, 'aborted-by-peer');
+  read();
+  while (codes.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual([lengths, codes], [[10_000], ['aborted-by-peer']]);
+});
+
+test('sub-operations are signs of life while a C-GET has no response yet', async () => {
+  const { port } = await startScp(async (association) => {
+    for await (const message of association.messages()) {
+      await message.data?.discard();
+      const contextId = association.findContext(CT, undefined, 'scu')!.id;
+      const until = performance.now() + 500;
+      while (performance.now() < until) {
+        await store(association, { contextId, sopClassUid: CT, sopInstanceUid: '1.2', data: pattern(100) });
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      await association.respond(message, { status: 0 });
+    }
+  });
+  const association = await connect(toScp(port, BOTH_ROLES));
+  const responses = get(association, GET, Buffer.from('xx'), async () => 0, { responseTimeoutMs: 150 });
+  assert.equal((await responses.next()).value?.status, 0);
+  await association.release();
+});
+
 test('sends of several callers queue behind each other', async () => {
   const lengths: number[] = [];
   const { port } = await startScp(async (association) => {

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { BackPressure } from './back-pressure.ts';
 import { COMMAND, type CommandSet, encodeCommand, isResponse } from './command.ts';
+import { acceptedContexts, chooseContext } from './contexts.ts';
 import { Deadline } from './deadline.ts';
 import { AssociationError, type CloseReason, closedError } from './errors.ts';
 import { MessageQueue } from './exchange.ts';
@@ -149,15 +150,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
   }
 
   findContext(abstractSyntax: string, transferSyntax?: string, as?: 'scu' | 'scp'): AcceptedContext | undefined {
-    for (const context of this.contexts.values()) {
-      if (context.abstractSyntax !== abstractSyntax) continue;
-      if (transferSyntax !== undefined && context.transferSyntax !== transferSyntax) continue;
-      // The requestor plays its own role, the acceptor the other one.
-      const asRequestor = (as === 'scu') === (this.role === 'requestor');
-      if (as !== undefined && !(asRequestor ? context.requestorScu : context.requestorScp)) continue;
-      return context;
-    }
-    return undefined;
+    return chooseContext(this.contexts.values(), this.role, abstractSyntax, transferSyntax, as);
   }
 
   // --- establishment
@@ -188,22 +181,7 @@ export class LiveAssociation implements Association, UpperLayerUser, MessageSink
   private prepare(rq: AssociateRq, ac: AssociateAc): void {
     this.rq = rq;
     this.ac = ac;
-    for (const answer of ac.contexts) {
-      if (answer.result !== 0) continue;
-      const proposed = rq.contexts.find((context) => context.id === answer.id);
-      // A context that nobody proposed, or a syntax that was not offered in it, cannot be used: as good as refused.
-      if (proposed === undefined || !proposed.transferSyntaxes.includes(answer.transferSyntax)) continue;
-      const asked = rq.user.roles.find((role) => role.sopClassUid === proposed.abstractSyntax);
-      const granted = ac.user.roles.find((role) => role.sopClassUid === proposed.abstractSyntax);
-      this.contexts.set(answer.id, {
-        id: answer.id,
-        abstractSyntax: proposed.abstractSyntax,
-        transferSyntax: answer.transferSyntax,
-        // Without an agreed role selection the defaults hold (PS3.7 §D.3.3.4).
-        requestorScu: asked !== undefined && granted !== undefined ? asked.scu && granted.scu : true,
-        requestorScp: asked !== undefined && granted !== undefined ? asked.scp && granted.scp : false,
-      });
-    }
+    for (const context of acceptedContexts(rq, ac)) this.contexts.set(context.id, context);
     this.assembler = new MessageAssembler(this.contexts.keys(), this, this.limits.commandLengthMax);
     const peerMax = this.peerUser.maxPduLength ?? PEER_MAX_WHEN_ABSENT;
     if (peerMax !== 0 && peerMax < PEER_MAX_LEAST) {

@@ -1,5 +1,8 @@
 /** Presentation contexts, roles and extended negotiation answered (PS3.8 §9.3.3, PS3.7 Annex D.3): pure. */
+
 import type { AnsweredContext, AssociateRq, ProposedContext, RoleSelection } from './pdu.ts';
+import { APPLICATION_CONTEXT } from './pdu.ts';
+import { REJECT } from './reasons.ts';
 import type { Decision } from './types.ts';
 
 const IMPLICIT_LITTLE = '1.2.840.10008.1.2';
@@ -74,4 +77,12 @@ export function negotiate(rq: AssociateRq, policy: NegotiationPolicy): Accepted 
     if (info !== undefined) extended.push({ sopClassUid: item.sopClassUid, info });
   }
   return { accept: true, contexts, roles, extended };
+}
+
+/** What no policy can accept (PS3.8 Table 9-21). */
+export function unacceptable(rq: AssociateRq): { result: number; source: number; reason: number } | undefined {
+  // Bit 0 is version 1; the other bits are not tested (PS3.8 §9.3.2).
+  if ((rq.protocolVersion & 1) === 0) return REJECT.protocolVersion;
+  if (rq.applicationContext !== APPLICATION_CONTEXT) return REJECT.applicationContext;
+  return undefined;
 }

@@ -172,6 +172,7 @@ test('a length over the limit is refused by its header alone, and named', () => 
     '04000000000c' + '00000020' + '0103',
     '040000000006' + '00000001' + '0103',
     '04000000000300000001',
+    '040000000008' + '00000005' + '0103' + 'aabb',
   ]) {
     assert.throws(() => reader().push(Buffer.from(lying, 'hex')), PduError);
   }

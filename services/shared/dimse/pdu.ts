@@ -24,6 +24,16 @@ export const PDU = {
   ABORT: 0x07,
 } as const;
 
+export const PDU_NAMES: Record<number, string> = {
+  [PDU.ASSOCIATE_RQ]: 'A-ASSOCIATE-RQ',
+  [PDU.ASSOCIATE_AC]: 'A-ASSOCIATE-AC',
+  [PDU.ASSOCIATE_RJ]: 'A-ASSOCIATE-RJ',
+  [PDU.P_DATA_TF]: 'P-DATA-TF',
+  [PDU.RELEASE_RQ]: 'A-RELEASE-RQ',
+  [PDU.RELEASE_RP]: 'A-RELEASE-RP',
+  [PDU.ABORT]: 'A-ABORT',
+};
+
 export const PDU_HEADER_LENGTH = 6;
 export const PDV_HEADER_LENGTH = 6; // item length (4), presentation context id (1), message control header (1)
 export const APPLICATION_CONTEXT = '1.2.840.10008.3.1.1.1';

@@ -1,4 +1,5 @@
 /** Why an association is refused (PS3.8 Table 9-21) or aborted (Table 9-26). */
+import type { CloseReason } from './errors.ts';
 
 /** result: 1 permanent, 2 transient; source: 1 service user, 2 provider (ACSE), 3 provider (presentation). */
 export const REJECT = {
@@ -27,6 +28,10 @@ const REJECT_WORDS: Record<string, string> = {
 export function rejectWords(result: number, source: number, reason: number): string {
   const words = REJECT_WORDS[`${source}/${reason}`] ?? 'reserved reason';
   return `${result === 2 ? 'rejected for now' : 'rejected'}: ${words} (${result}/${source}/${reason})`;
+}
+
+export function rejected({ result, source, reason }: { result: number; source: number; reason: number }): CloseReason {
+  return { kind: 'rejected', detail: rejectWords(result, source, reason), result, source, reason };
 }
 
 /** Reasons of an A-ABORT whose source is the service provider (2); with source 0 (user) the reason has no meaning. */

@@ -148,7 +148,9 @@ for (const [state, path] of Object.entries(PATHS) as [State, () => Bench][]) {
       // The refusal of a write comes as a rejection.
       await new Promise((resolve) => setImmediate(resolve));
       const effects = step?.effects ?? [];
-      assert.equal(bench.upper.state, step?.next ?? state, name);
+      // The table has no A-ABORT request before there is a user to make it: we just hang up.
+      const hungUp = state === 'Sta2' && event === 'Evt15';
+      assert.equal(bench.upper.state, hungUp ? 'Sta1' : (step?.next ?? state), name);
       const expected = effects.filter((effect) => effect in SAYS);
       assert.equal(bench.said.length, expected.length, `${name} says ${JSON.stringify(bench.said)}`);
       expected.forEach((effect, n) => {

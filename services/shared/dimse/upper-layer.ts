@@ -4,9 +4,10 @@ import { Deadline } from './deadline.ts';
 import { AssociationError, type CloseReason, closedError } from './errors.ts';
 import { type Effect, type Event, STATES, type State, transition } from './fsm.ts';
 import type { Limits } from './limits.ts';
-import { APPLICATION_CONTEXT, type AssociateAc, type AssociateRq, encodePdu, PDU, type Pdu, PduError } from './pdu.ts';
+import { unacceptable } from './negotiate.ts';
+import { type AssociateAc, type AssociateRq, encodePdu, PDU, PDU_NAMES, type Pdu, PduError } from './pdu.ts';
 import { PduReader, type PduSink } from './reader.ts';
-import { ABORT, ABORT_SOURCE, abortWords, REJECT, rejectWords } from './reasons.ts';
+import { ABORT, ABORT_SOURCE, abortWords, rejected } from './reasons.ts';
 import type { Counters } from './types.ts';
 
 export interface UpperLayerUser {
@@ -42,16 +43,6 @@ const EVENT_OF_PDU: Record<number, Event> = {
   [PDU.RELEASE_RQ]: 'Evt12',
   [PDU.RELEASE_RP]: 'Evt13',
   [PDU.ABORT]: 'Evt16',
-};
-
-const PDU_NAMES: Record<number, string> = {
-  [PDU.ASSOCIATE_RQ]: 'A-ASSOCIATE-RQ',
-  [PDU.ASSOCIATE_AC]: 'A-ASSOCIATE-AC',
-  [PDU.ASSOCIATE_RJ]: 'A-ASSOCIATE-RJ',
-  [PDU.P_DATA_TF]: 'P-DATA-TF',
-  [PDU.RELEASE_RQ]: 'A-RELEASE-RQ',
-  [PDU.RELEASE_RP]: 'A-RELEASE-RP',
-  [PDU.ABORT]: 'A-ABORT',
 };
 
 /** More than a whole A-ASSOCIATE-RQ of any real peer. */
@@ -157,7 +148,7 @@ export class UpperLayer implements PduSink {
   abort(reason: CloseReason): void {
     if (this.reason === undefined && transition(this.currentState, 'Evt15') !== undefined) {
       this.event('Evt15', { reason, abort: { source: ABORT_SOURCE.user, reason: ABORT.notSpecified } });
-    } else this.end(reason);
+    } else if (this.reason === undefined) this.destroy(reason); // Sta2: nobody to tell yet
   }
 
   /** One of our deadlines: from the service provider, for no reason of Table 9-26. */
@@ -443,16 +434,4 @@ export class UpperLayer implements PduSink {
 
 function errorCode(error: Error): string {
   return (error as NodeJS.ErrnoException).code ?? error.name;
-}
-
-/** What no policy can accept (PS3.8 Table 9-21). */
-function unacceptable(rq: AssociateRq): { result: number; source: number; reason: number } | undefined {
-  // Bit 0 is version 1; the other bits are not tested (PS3.8 §9.3.2).
-  if ((rq.protocolVersion & 1) === 0) return REJECT.protocolVersion;
-  if (rq.applicationContext !== APPLICATION_CONTEXT) return REJECT.applicationContext;
-  return undefined;
-}
-
-function rejected({ result, source, reason }: { result: number; source: number; reason: number }): CloseReason {
-  return { kind: 'rejected', detail: rejectWords(result, source, reason), result, source, reason };
 }
