@@ -44,6 +44,10 @@ test('ready only after all have started, and not any more once draining', async 
     { module: 'process', ready: true, detail: 'ready' },
     { module: 'b', ready: false, detail: 'rebuilding' },
   ]);
+  context.readiness(() => {
+    throw new Error('broken');
+  });
+  assert.deepEqual(context.health().at(-1), { module: '', ready: false, detail: 'its own check failed' });
   await context.drain();
   assert.equal(context.ready(), false);
   await stop();

@@ -23,6 +23,15 @@ export interface Started {
   stop(): Promise<void>;
 }
 
+/** A check that fails says as much: /readyz is asked most when something is wrong. */
+function ask({ module, check }: Check): { module: string; ready: boolean; detail: string } {
+  try {
+    return { module, ...check() };
+  } catch {
+    return { module, ready: false, detail: 'its own check failed' };
+  }
+}
+
 /** `opened` runs when all modules have started and before the process is ready: the doors between processes. */
 export async function startAll(
   modules: readonly Module[],
@@ -44,10 +53,7 @@ export async function startAll(
     serveBulk: (route, handler) => services.serveBulk(route, handler),
     ready: () => state === 'ready',
     readiness: (check) => void checks.push({ module: name, check }),
-    health: () => [
-      { module: 'process', ready: state === 'ready', detail: state },
-      ...checks.map(({ module, check }) => ({ module, ...check() })),
-    ],
+    health: () => [{ module: 'process', ready: state === 'ready', detail: state }, ...checks.map(ask)],
   });
 
   const stop = async () => {

@@ -45,11 +45,12 @@ export async function runProcess(
 
   const crash = (error: unknown, what: string) => {
     log.fatal({ err: error instanceof Error ? error : new Error('not an error') }, what);
-    output.flushSync();
     process.exit(EXIT.failed); // crash-only: what was acknowledged is on stable storage, and recovery is the ordinary start
   };
   process.on('uncaughtException', (error) => crash(error, 'an unexpected failure ends this process'));
   process.on('unhandledRejection', (error) => crash(error, 'an unexpected failure ends this process'));
+
+  const leave = (code: number) => void output.written().then(() => process.exit(code));
 
   let house: House | undefined;
   let asked = 0;
@@ -60,13 +61,11 @@ export async function runProcess(
       else {
         // Nothing was acknowledged yet, and a start can take long (an index that is rebuilt): it is simply left.
         log.info({ signal }, 'asked to end while starting');
-        output.flushSync();
-        process.exit(EXIT.ok);
+        leave(EXIT.ok);
       }
     } else if (performance.now() - asked > SAME_SIGNAL_MS) {
       log.warn({ signal }, 'asked a second time: leaving at once');
-      output.flushSync();
-      process.exit(EXIT.failed);
+      leave(EXIT.failed);
     }
   };
   const end = async ({ started, audit, close }: House, signal: string) => {
@@ -76,8 +75,7 @@ export async function runProcess(
     audit('Application Activity', 'process.stop');
     const late = setTimeout(() => {
       log.error({ stopMs: settings.number('platform.stopMs') }, 'not everything stopped in time: leaving anyway');
-      output.flushSync();
-      process.exit(EXIT.failed);
+      leave(EXIT.failed);
     }, settings.number('platform.stopMs'));
     let code: number = EXIT.ok;
     try {
@@ -88,8 +86,7 @@ export async function runProcess(
     }
     clearTimeout(late);
     log.info({ signal }, 'stopped');
-    output.flushSync();
-    process.exit(code);
+    leave(code);
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
@@ -101,7 +98,6 @@ export async function runProcess(
     if (error instanceof GantryError)
       log.fatal({ code: error.code, cause: error.cause }, `the start failed: ${error.message}`);
     else log.fatal({ err: error }, 'the start failed');
-    output.flushSync();
     process.exit(error instanceof GantryError && error.code === 'failed-precondition' ? EXIT.config : EXIT.failed);
   }
 

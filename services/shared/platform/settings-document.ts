@@ -31,8 +31,11 @@ export function settingsDocument(modules: readonly Pick<Module, 'name' | 'settin
     '',
     'Write them in `gantry.yaml` (the file that `GANTRY_CONFIG` names, else `./gantry.yaml`, else the one in the data directory), as `dimse: {port: 104}` or `dimse.port: 104`, or in the environment, which wins. Sizes take `kB` `MB` `GB` `KiB` `MiB` `GiB`, times take `ms` `s` `min` `h` `d`. Unknown keys stop the start. **R**: SIGHUP re-reads it. **L**: a limit, which a test drives to its refusal.',
   ];
-  const section = (title: string, table: SettingsTable) => {
-    if (Object.keys(table).length === 0) return;
+  // Some keys are read by several modules: each stands once, where it comes first.
+  const seen = new Set<string>();
+  const section = (title: string, whole: SettingsTable) => {
+    const table = Object.entries(whole).filter(([key]) => !seen.has(key));
+    if (table.length === 0) return;
     out.push(
       '',
       `## ${title}`,
@@ -40,7 +43,8 @@ export function settingsDocument(modules: readonly Pick<Module, 'name' | 'settin
       '| setting | environment | default | may be | | what and why |',
       '|---|---|---|---|---|---|',
     );
-    for (const [key, row] of Object.entries(table)) {
+    for (const [key, row] of table) {
+      seen.add(key);
       const environment = row.type === 'peers' ? '' : `\`${environmentName(key, row)}\``;
       const flags = `${row.reload ? 'R' : ''}${row.limit ? 'L' : ''}`;
       out.push(`| \`${key}\` | ${environment} | ${shown(row)} | ${cell(bounds(row))} | ${flags} | ${cell(row.doc)} |`);

@@ -122,7 +122,7 @@ export const platformSettings: SettingsTable = {
     min: 100,
     max: 10_000_000,
     limit: true,
-    doc: 'Audit events that may wait for a disk that does not answer; beyond, the process reports itself not ready and counts what it could not write.',
+    doc: 'Audit events that may wait for a disk that does not answer; when they are that many, the process reports itself not ready, and counts further ones as lost.',
   },
   'platform.jobPayloadMax': {
     type: 'bytes',

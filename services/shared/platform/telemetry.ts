@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import pino, { type Logger } from 'pino';
 import { GantryError } from './errors.ts';
 
@@ -173,7 +174,7 @@ function frames(error: Error): string {
 export interface LogOptions {
   level: string;
   pretty: boolean;
-  destination: { write(line: string): void };
+  destination: { write(line: string): void; writeNow?(line: string): void };
 }
 
 export function createLog({ level, pretty, destination }: LogOptions): Logger {
@@ -198,7 +199,13 @@ export function createLog({ level, pretty, destination }: LogOptions): Logger {
         },
       },
     },
-    pretty ? { write: (line: string) => destination.write(prettyLine(line)) } : destination,
+    {
+      write(line: string) {
+        const text = pretty ? prettyLine(line) : line;
+        if (destination.writeNow && line.startsWith('{"level":"fatal"')) destination.writeNow(text);
+        else destination.write(text);
+      },
+    },
   );
   // pino resets its own `bindings` formatter for children; they inherit this method, so theirs pass here too.
   const child = log.child;
@@ -208,9 +215,38 @@ export function createLog({ level, pretty, destination }: LogOptions): Logger {
   return log;
 }
 
-/** Standard output without blocking the event loop; what a reader does not take beyond 8 MiB is dropped. */
-export function standardOutput(): { write(line: string): void; flushSync(): void } {
-  return pino.destination({ dest: 1, sync: false, maxLength: 8 * 1024 * 1024 });
+export interface Output {
+  write(text: string): void;
+  /** The last words of a process: written before this returns. */
+  writeNow(text: string): void;
+  /** Resolves when everything is written, or after a moment if nobody reads. */
+  written(): Promise<void>;
+}
+
+const LAST_WORDS_MS = 500;
+
+/** Standard output without blocking the event loop: a reader that stands still must not stop the archive. Beyond 8 MiB lines are dropped. */
+export function standardOutput(): Output {
+  // minLength 1: with 0 (written at once as well) flush would not wait for what is on its way.
+  const stream = pino.destination({ dest: 1, sync: false, minLength: 1, maxLength: 8 * 1024 * 1024 });
+  return {
+    write: (text) => void stream.write(text),
+    writeNow(text) {
+      try {
+        writeSync(1, text);
+      } catch {
+        // EAGAIN, EPIPE: nobody takes it, and there is nowhere else to say so.
+      }
+    },
+    written: () =>
+      new Promise((resolve) => {
+        const late = setTimeout(resolve, LAST_WORDS_MS);
+        stream.flush(() => {
+          clearTimeout(late);
+          resolve();
+        });
+      }),
+  };
 }
 
 const COLOURS: Record<string, number> = { trace: 90, debug: 90, info: 32, warn: 33, error: 31, fatal: 31 };

@@ -19,6 +19,8 @@ export interface Limits {
 
 export class JobStore {
   readonly #db: DatabaseSync;
+  /** Rows in the table: counting them each time would read them all. */
+  #count = 0;
   readonly #statements = new Map<string, ReturnType<DatabaseSync['prepare']>>();
 
   constructor(path: string) {
@@ -52,8 +54,17 @@ export class JobStore {
       UPDATE jobs SET state = 'waiting', again = 0 WHERE state = 'running'; -- its process ended while it ran
       PRAGMA user_version = ${FORMAT};
       COMMIT;`);
+    this.#recount();
   }
 
+  #recount(): void {
+    this.#count = this.#get<{ n: number }>('SELECT count(*) AS n FROM jobs')!.n;
+  }
+  #delete(sql: string, ...values: (string | number)[]): number {
+    const removed = Number(this.#run(sql, ...values).changes);
+    this.#count -= removed;
+    return removed;
+  }
   #run(sql: string, ...values: (string | number | Uint8Array)[]) {
     return this.#prepare(sql).run(...values);
   }
@@ -74,6 +85,7 @@ export class JobStore {
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      this.#recount();
       throw error;
     }
   }
@@ -91,9 +103,8 @@ export class JobStore {
       job.key,
     );
     if (!same) {
-      const { n } = this.#get<{ n: number }>('SELECT count(*) AS n FROM jobs')!;
-      if (n >= limits.jobsMax)
-        throw new GantryError('no-permit', `the job queues hold ${n} jobs, and no more are allowed`);
+      if (this.#count >= limits.jobsMax)
+        throw new GantryError('no-permit', `the job queues hold ${this.#count} jobs, and no more are allowed`);
       this.#run(
         "INSERT INTO jobs (tenant, queue, key, state, again, attempts, not_before, last_error, payload) VALUES (?, ?, ?, 'waiting', 0, 0, ?, '', ?)",
         job.tenant,
@@ -102,6 +113,7 @@ export class JobStore {
         job.notBefore,
         job.payload,
       );
+      this.#count++;
       return true;
     }
     if (same.state === 'waiting') {
@@ -148,7 +160,7 @@ export class JobStore {
   }
 
   done(id: number): void {
-    this.#run('DELETE FROM jobs WHERE id = ? AND again = 0', id);
+    this.#delete('DELETE FROM jobs WHERE id = ? AND again = 0', id);
     this.#run(
       "UPDATE jobs SET state = 'waiting', again = 0, attempts = 0, last_error = '' WHERE id = ? AND state = 'running'",
       id,
@@ -196,7 +208,7 @@ export class JobStore {
     );
   }
   remove(queue: string, key: string): boolean {
-    return this.#run("DELETE FROM jobs WHERE queue = ? AND key = ? AND state != 'running'", queue, key).changes > 0;
+    return this.#delete("DELETE FROM jobs WHERE queue = ? AND key = ? AND state != 'running'", queue, key) > 0;
   }
   close(): void {
     this.#statements.clear();
