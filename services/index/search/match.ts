@@ -1,4 +1,5 @@
 import { hexOf, keywordOf, Tag, tagOf } from '#dicom/tags.ts';
+import { trimUid } from '#dicom/uids.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { MatchKey } from '#proto/index/v1/index.ts';
 import { canonical, fuzzyName, hasWildcard, isUniversal, nameGroups, personName, wildcard } from './match-text.ts';
@@ -238,9 +239,9 @@ function trimText(vr: string, text: string): string {
 function uidTest(tag: number, values: readonly string[]): ValueTest {
   // List of UID Matching (C.2.2.2.2). UIDs have no wildcards (C.2.2.2.4): `1.2.*` is a mistake, and no answer would be a wrong one.
   const wanted = new Set(
-    values.map((value) => (hasWildcard(value) ? fail(tag, 'may hold no wildcard') : value.replace(/[ \0]+/g, ''))),
+    values.map((value) => (hasWildcard(value) ? fail(tag, 'may hold no wildcard') : trimUid(value))),
   );
-  return (value) => wanted.has(textOf(value).replace(/[ \0]+/g, ''));
+  return (value) => wanted.has(trimUid(textOf(value)));
 }
 
 export function groupsOf(value: unknown): string[] {

@@ -1,5 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { Tag } from '#dicom/tags.ts';
+import { trimUid } from '#dicom/uids.ts';
 import type { MatchKey } from '#proto/index/v1/index.ts';
 import { seriesOfSop } from '../adapters/sqlite/read.ts';
 import { keyText, STUDY_KEYS, statement } from '../adapters/sqlite/schema.ts';
@@ -84,7 +85,7 @@ interface Question {
 }
 
 function byUid({ db, tenantName, tenant, tag, values }: Question): Set<number> | undefined {
-  const uids = values.map((value) => value.replace(/[ \0]+/g, ''));
+  const uids = values.map(trimUid);
   const select = (sql: string) => statement(db, sql).all(tenant, JSON.stringify(uids));
   const studies = (rows: readonly { study?: unknown }[]) => new Set(rows.map((row) => row.study as number));
   switch (tag) {

@@ -10,9 +10,10 @@ import type { SearchLimits } from './settings.ts';
  * What a reader keeps because it is asked again and again: the rows of studies, and whole answers until the index changes. Worklists
  * poll: the same list, by many viewers, every few seconds. Measured: adr/0043.
  */
-const ANSWERS_MAX = 64;
-const ANSWER_BYTES_MAX = 4 * 2 ** 20;
-const ROWS_MAX = 2_000;
+const ANSWERS_MAX = 32; // of each connection: 8 MiB at the most
+const ANSWER_BYTES_MAX = 2 ** 18; // three lists of a hundred studies
+const ROWS_MAX = 2_000; // of each signature: with their documents 40 MB of a thread at the most
+const SIGNATURES_MAX = 8;
 
 interface Answers {
   version: number;
@@ -60,27 +61,26 @@ interface KeptRow {
   instances: number;
   json: Buffer;
 }
-/** By signature of the row, then by study. */
-const rows = new WeakMap<DatabaseSync, Map<string, Map<number, KeptRow>>>();
-const SIGNATURES_MAX = 16;
+/**
+ * By signature of the row, then by study. A row is a function of its signature, the UID, the document and the counts, so connections
+ * and even tenants may share it.
+ */
+const rows = new Map<string, Map<string, KeptRow>>();
 
 /** The row of a study, kept as long as its document and counts are what it was made of. */
 export function rememberedRow(builder: RowBuilder, entity: RowEntity): Buffer {
   if (!(entity instanceof StudyEntity) || !builder.fromDocument) return builder.build(entity);
-  const { db } = entity.source;
-  let known = rows.get(db);
-  if (!known) rows.set(db, (known = new Map()));
-  let alike = known.get(builder.signature);
+  let alike = rows.get(builder.signature);
   if (!alike) {
-    known.set(builder.signature, (alike = new Map()));
-    if (known.size > SIGNATURES_MAX) known.delete(known.keys().next().value!);
+    rows.set(builder.signature, (alike = new Map()));
+    if (rows.size > SIGNATURES_MAX) rows.delete(rows.keys().next().value!);
   }
-  const kept = alike.get(entity.id);
+  const kept = alike.get(entity.uid);
   const { doc, series, instances } = entity.row as unknown as KeptRow;
   if (kept && kept.doc === doc && kept.series === series && kept.instances === instances) return kept.json;
   const json = builder.build(entity);
-  alike.delete(entity.id);
-  alike.set(entity.id, { doc, series, instances, json });
+  alike.delete(entity.uid);
+  alike.set(entity.uid, { doc, series, instances, json });
   if (alike.size > ROWS_MAX) alike.delete(alike.keys().next().value!);
   return json;
 }

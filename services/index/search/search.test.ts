@@ -424,3 +424,17 @@ test('a search that finds nothing for long lets others have their turn', () => {
   }
   own.db.close();
 });
+
+test('odd UIDs are found as they are, and linked so that the link resolves', () => {
+  const own = new TestArchive();
+  const one = INSTANCES[0]!;
+  const instance = own.instance(one.study, one.series, one.instance, '1.2.840.10008.5.1.4.1.1.2', dataSetOfCase(one));
+  own.fold([{ ...instance, studyInstanceUid: '01.2 x/3"é' }]);
+  for (const level of ['STUDY', 'SERIES', 'IMAGE']) {
+    const rows = rowsIn(own, { level, match: [key('StudyInstanceUID', ' 01.2 x/3"é\0')], retrieveUrlRoot: '/w' });
+    assert.equal(rows.length, 1, level);
+    assert.equal(first(rows[0]!, 'StudyInstanceUID'), '01.2 x/3"é');
+    assert.ok(String(first(rows[0]!, 'RetrieveURL')).startsWith('/w/studies/01.2%20x%2F3%22%C3%A9'));
+  }
+  own.db.close();
+});
