@@ -7,10 +7,10 @@ import { platformSettings } from './settings.ts';
 import { settingsDocument } from './settings-document.ts';
 
 test('services/SETTINGS.md is current (node services/shared/platform/settings-document.run.ts writes it)', async () => {
-  assert.equal(
-    readFileSync(new URL('../../SETTINGS.md', import.meta.url), 'utf8'),
-    settingsDocument(await allModules()),
-  );
+  const kept = readFileSync(new URL('../../SETTINGS.md', import.meta.url), 'utf8').split('\n');
+  const current = settingsDocument(await allModules()).split('\n');
+  const at = current.findIndex((line, n) => line !== kept[n]);
+  assert.deepEqual([kept[at], kept.length], [current[at], current.length]);
 });
 
 test('every row has a sentence, a default that it would itself accept, and an environment name of its own', async () => {

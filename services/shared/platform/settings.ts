@@ -17,7 +17,6 @@ export const platformSettings: SettingsTable = {
     type: 'enum',
     values: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
     default: 'info',
-    reload: true,
     doc: 'What is logged; info is a line per association and request.',
   },
   'platform.logFormat': {
