@@ -2,6 +2,7 @@ import { allSopClasses, allTransferSyntaxes, isStorageClass } from '#dicom/uids.
 import { LIMITS } from '#dimse/limits.ts';
 import { ERRORS } from '#platform/errors.ts';
 import type { Settings } from '#platform/module.ts';
+import { MATCHING } from './find-identifier.ts';
 import { MODELS, SERVICES, servicesOf } from './services.ts';
 
 const row = (cells: (string | number)[]): string => `| ${cells.join(' | ')} |`;
@@ -37,13 +38,22 @@ ${table(
   ]),
 )}
 
-Query and retrieve: ${MODELS.map((model) => model.name).join(', ')}; relational queries, combined date-time matching, fuzzy person names and
-timezone adjustment by extended negotiation. Retrieved instances go out as they are stored where the peer accepts that transfer syntax, else,
+Query and retrieve: ${MODELS.map((model) => model.name).join(', ')}; relational queries, combined date-time matching, fuzzy person names,
+timezone adjustment, empty and multiple value matching by extended negotiation. Retrieved instances go out as they are stored where the peer accepts that transfer syntax, else,
 uncompressed ones only, as Explicit or Implicit VR Little Endian. This release does not transcode compressed pixels.
 
 Storage: level 2 (full), elements are not coerced, bit-preserving. Success (0000) means that the received bytes are on stable storage.
 
 Not accepted: ${refused.length === 0 ? 'none of the known storage classes' : `${refused.map((one) => `${one.name} (${one.uid})`).join(', ')}`}.
+
+## Matching
+
+Where PS3.4 C.2.2.2 leaves it to the implementation, for C-FIND and QIDO-RS alike (each line is tested through both doors).
+
+${table(
+  ['key', 'matches'],
+  MATCHING.map(([key, says]) => [key, says]),
+)}
 
 ## Association policies
 

@@ -270,3 +270,30 @@ function* textsOf(model: JsonModel): Generator<string> {
 
 const refuse = (tag: number, message: string): GantryError =>
   new GantryError('invalid-argument', message, { offendingElements: [tag] });
+
+/** For the conformance statement: what PS3.4 C.2.2.2 wants said. The index matches; its table of cases is the test of these lines. */
+export const MATCHING: readonly (readonly [key: string, says: string])[] = [
+  [
+    'PN',
+    'without regard to case, with accents; padding and empty trailing components do not count; a key of one component group is looked for in every group, a key of several wants each in its place; wildcards go across components',
+  ],
+  [
+    'PN, fuzzy',
+    'every word finds a word of the name: its beginning without case and accents, one that sounds alike, or, from five letters on, one slip of the finger; also whatever matches literally',
+  ],
+  ['AE CS LO SH LT ST UC UR UT', 'with regard to case, in Unicode; wildcards * and ?'],
+  ['IS DS and binary numbers', 'as numbers: 007, +7 and 7 are one'],
+  [
+    'DA TM DT',
+    'a key covers all that its precision leaves open, a value is where it begins; ranges include their ends; ACR-NEMA forms are read',
+  ],
+  ['UI', 'one or a list'],
+  ['several values', 'any of them; each of them where multiple value matching was negotiated'],
+  ['sequences', 'one item meets all keys of the item'],
+  [
+    'attributes of other levels',
+    'above: whose it is; below: whether there is such a series or instance; no value is returned from below',
+  ],
+  ['instances that disagree', 'a key matches what any of them carries; the values of the first are returned'],
+  ['values that the VR cannot have', 'refused with A900'],
+];
