@@ -142,4 +142,5 @@ export const trimUid = (uid: string): string => uid.replace(/[\0 ]+$/, '').repla
  * A received UID is opaque: 1 to 64 printable characters once its padding is off. Leading zeros, letters and inner spaces are in the
  * field; a backslash separates values and cannot be.
  */
-export const isAcceptableUid = (uid: string): boolean => /^[\x20-\x5b\x5d-\x7e]{1,64}$/.test(uid) && trimUid(uid) === uid;
+export const isAcceptableUid = (uid: string): boolean =>
+  /^[\x20-\x5b\x5d-\x7e]{1,64}$/.test(uid) && trimUid(uid) === uid;
