@@ -142,6 +142,7 @@ export class Follower {
         folded.set(lane, Math.max(sequence, folded.get(lane) ?? 0));
     const there = (): boolean => positions.every(({ lane, sequence }) => (folded.get(lane) ?? 0) >= sequence);
     if (there()) return true;
+    if (signal.aborted || this.#stop.signal.aborted) return false;
     this.look(tenant);
     return new Promise((resolve) => {
       const done = (reached: boolean): void => {

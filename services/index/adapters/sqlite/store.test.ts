@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { TableOfContents } from '#proto/storage/v1/log.ts';
+import { indexStoreContract } from '../../index.contract.ts';
+import { makeInstance } from '../../instances.testing.ts';
+import type { IndexOptions } from '../../ports.ts';
+import { SqliteIndexStore } from './store.ts';
+
+const optionsOf = (directory: string, more: Partial<IndexOptions> = {}): IndexOptions => ({
+  directory,
+  policy: 'keep-first',
+  readers: 1,
+  queriesMax: () => 100,
+  queryIdleMs: () => 60_000,
+  metadataCacheBytes: 1 << 20,
+  ...more,
+});
+
+indexStoreContract('SQLite', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gantry-index-'));
+  return {
+    open: async () => new SqliteIndexStore(optionsOf(directory)),
+    remove: async () => rmSync(directory, { recursive: true, force: true }),
+  };
+});
+
+async function using(more: Partial<IndexOptions>, work: (store: SqliteIndexStore) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'gantry-index-'));
+  const store = new SqliteIndexStore(optionsOf(directory, more));
+  try {
+    const lane = '01AAAAAAAAAAAAAAAAAAAAAAAA';
+    const entries = Array.from({ length: 600 }, (_, n) => ({
+      n,
+      stamp: '0000000003e80000',
+      kind: {
+        $case: 'instance' as const,
+        value: makeInstance({ study: '1.2', series: '1.2.1', sop: `1.2.1.${n}` }).instance,
+      },
+    }));
+    const toc = { formatVersion: 1, tenant: 'main', lane, sequence: 1, entries };
+    await store.fold('main', [{ lane, sequence: 1, tableOfContents: TableOfContents.encode(toc).finish() }]);
+    await work(store);
+  } finally {
+    await store.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+const ENTRIES = {
+  tenant: 'main',
+  request: { studyInstanceUid: '1.2', seriesInstanceUid: '', sopInstanceUid: '', inTrash: false },
+};
+
+test('index.queriesMax: one more is refused, and taken again when one has ended', () =>
+  using({ queriesMax: () => 2 }, async (store) => {
+    const open = [0, 1].map(() => store.query('entries', ENTRIES)[Symbol.asyncIterator]());
+    for (const rows of open) await rows.next();
+    await assert.rejects(store.query('entries', ENTRIES)[Symbol.asyncIterator]().next(), { code: 'unavailable' });
+    await open[0]!.return!(undefined);
+    const rows = store.query('entries', ENTRIES)[Symbol.asyncIterator]();
+    assert.equal((await rows.next()).done, false);
+    await rows.return!(undefined);
+    await open[1]!.return!(undefined);
+  }));
+
+test('index.queryIdleMs: a query whose rows nobody takes ends, and says so', () =>
+  using({ queryIdleMs: () => 20 }, async (store) => {
+    const rows = store.query('entries', ENTRIES)[Symbol.asyncIterator]();
+    await rows.next();
+    await new Promise((resolve) => setTimeout(resolve, 60)); // longer than the limit: this is what is tested
+    await assert.rejects(
+      async () => {
+        while (!(await rows.next()).done);
+      },
+      { code: 'deadline-exceeded' },
+    );
+  }));
+
+test('after stop, whoever asks is told', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gantry-index-'));
+  const store = new SqliteIndexStore(optionsOf(directory));
+  await store.close();
+  await assert.rejects(store.positions('main'), { code: 'unavailable' });
+  await assert.rejects(store.query('counts', { tenant: 'main' })[Symbol.asyncIterator]().next(), {
+    code: 'unavailable',
+  });
+  rmSync(directory, { recursive: true });
+});

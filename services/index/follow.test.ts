@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Call } from '#platform/call.ts';
+import type { Commit, ReadLogRequest } from '#proto/storage/v1/storage.ts';
+import { type FollowedStore, Follower } from './follow.ts';
+import { FOLD_COMMITS_MAX, type FoldResult } from './ports.ts';
+
+const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
+
+/** A log in memory, and a store that keeps only positions. */
+class Log {
+  readonly commits: Commit[] = [];
+  reads = 0;
+  failing = 0;
+  add(count = 1): { lane: string; sequence: number } {
+    for (let i = 0; i < count; i++)
+      this.commits.push({ lane: LANE, sequence: this.commits.length + 1, tableOfContents: Buffer.alloc(10) });
+    return { lane: LANE, sequence: this.commits.length };
+  }
+  async *readLog(_call: Call, { after }: ReadLogRequest): AsyncGenerator<Commit> {
+    this.reads++;
+    if (this.failing-- > 0) throw new Error('storage is away');
+    const from = after.find((one) => one.lane === LANE)?.sequence ?? 0;
+    for (const commit of this.commits.slice(from)) yield commit;
+  }
+}
+class Store implements FollowedStore {
+  sequence = 0;
+  readonly sizes: number[] = [];
+  running = 0;
+  before: (() => Promise<void>) | undefined;
+  async positions(): Promise<Map<string, number>> {
+    return new Map(this.sequence > 0 ? [[LANE, this.sequence]] : []);
+  }
+  async fold(_tenant: string, commits: readonly Commit[]): Promise<FoldResult> {
+    assert.equal(++this.running, 1, 'two folds at once');
+    await this.before?.();
+    this.running--;
+    this.sizes.push(commits.length);
+    this.sequence = commits.at(-1)!.sequence;
+    return {
+      commits: commits.length,
+      instances: 0,
+      positions: [{ lane: LANE, sequence: this.sequence }],
+      changedStudies: [],
+      alarms: [],
+      gaps: [],
+    };
+  }
+}
+
+function following() {
+  const log = new Log();
+  const store = new Store();
+  const failures: unknown[] = [];
+  const follower = new Follower(log, store, {
+    folded: () => {},
+    gap: () => {},
+    failed: (_tenant, error) => failures.push(error),
+  });
+  const reached = (
+    positions: { lane: string; sequence: number }[],
+    limitMs = 10_000,
+    signal = new AbortController().signal,
+  ) => follower.reached('main', positions, limitMs, signal);
+  return { log, store, failures, follower, reached };
+}
+
+test('what a wake told of, and what none told of, is folded by whoever asks for its position', async () => {
+  const { log, follower, reached } = following();
+  assert.equal(await reached([]), true);
+  const first = log.add(3);
+  follower.wake('main', first);
+  assert.equal(await reached([first]), true);
+  assert.equal(await reached([log.add()]), true); // its wake was lost
+  await follower.stop();
+});
+
+test('far behind, many commits go into one fold, and no more than one waits while one runs', async () => {
+  const { log, store, reached, follower } = following();
+  const last = log.add(FOLD_COMMITS_MAX * 3 + 5);
+  assert.equal(await reached([last]), true);
+  assert.deepEqual(store.sizes, [FOLD_COMMITS_MAX, FOLD_COMMITS_MAX, FOLD_COMMITS_MAX, 5]);
+  await follower.stop();
+});
+
+test('lag counts what was announced and is not folded', async () => {
+  const { log, store, follower, reached } = following();
+  let go: () => void = () => {};
+  store.before = () => new Promise((resolve) => (go = resolve));
+  const last = log.add(4);
+  follower.wake('main', last);
+  assert.equal(follower.lag('main'), 4);
+  const waiting = reached([last]);
+  while (store.running === 0) await new Promise((resolve) => setImmediate(resolve));
+  go();
+  assert.equal(await waiting, true);
+  assert.equal(follower.lag('main'), 0);
+  await follower.stop();
+});
+
+test('storage away: told, and the next look goes on', async () => {
+  const { log, failures, follower, reached } = following();
+  log.failing = 1;
+  const last = log.add();
+  follower.look('main');
+  while (failures.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(await reached([last]), true);
+  await follower.stop();
+});
+
+test('who waits is answered at the limit, when they give up, and when the index stops', async () => {
+  const { follower, reached } = following();
+  const never = [{ lane: LANE, sequence: 99 }];
+  assert.equal(await reached(never, 1), false);
+  const gaveUp = new AbortController();
+  const one = reached(never, 1_000_000, gaveUp.signal);
+  gaveUp.abort();
+  assert.equal(await one, false);
+  const other = reached(never, 1_000_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  await follower.stop();
+  assert.equal(await other, false);
+});
+
+test('while paused nothing is folded; afterwards what came meanwhile is', async () => {
+  const { log, store, follower, reached } = following();
+  const last = log.add(2);
+  await follower.paused(async () => {
+    follower.wake('main', last);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(store.sizes, []);
+  });
+  assert.equal(await reached([last]), true);
+  await follower.stop();
+});
