@@ -136,7 +136,7 @@ async function studiesOf(context: Context, call: Call): Promise<string[]> {
     for await (const row of context
       .client(IndexService)
       .search(call, SearchRequest.fromPartial({ level: 'STUDY', cursor, limit: 10_000 }))) {
-      const dataSet = JSON.parse(row.dataSetJson.toString('utf8')) as Record<string, { Value?: string[] }>;
+      const dataSet = JSON.parse(Buffer.from(row.dataSetJson).toString('utf8')) as Record<string, { Value?: string[] }>;
       const uid = dataSet['0020000D']?.Value?.[0];
       if (uid !== undefined) studies.push(uid);
       cursor = row.cursor;
