@@ -50,10 +50,14 @@ function* pairs(leadFrom: number, leadTo: number, trailFrom: number, trailTo: nu
 
 function single(term: string, escapeSequence: string, label: string): CodedSet {
   // WHATWG reads "iso-8859-1" as windows-1252, but ISO_IR 100 leaves 80–9F to control characters.
-  const decode =
-    label === 'latin1'
-      ? (bytes: Buffer) => bytes.toString('latin1')
-      : (bytes: Buffer) => textDecoder(label).decode(bytes);
+  let table: string[] | undefined;
+  const decode = (bytes: Buffer): string => {
+    if (label === 'latin1') return bytes.toString('latin1');
+    table ??= Array.from({ length: 256 }, (_, byte) => textDecoder(label).decode(Uint8Array.of(byte)));
+    let text = '';
+    for (const byte of bytes) text += table[byte]!;
+    return text;
+  };
   return {
     term,
     escape: escapeSequence,
@@ -146,6 +150,19 @@ export const CODED_SETS: CodedSet[] = [
   double('149', '$)C', 'G1', (bytes) => textDecoder('euc-kr').decode(bytes)),
   double('58', '$)A', 'G1', (bytes) => textDecoder('gbk').decode(bytes)),
 ];
+
+/** By the bytes after ESC: two, or three where the first is $ and the second a parenthesis. */
+const BY_ESCAPE = new Map(CODED_SETS.map((set) => [escapeKey(Buffer.from(set.escape, 'latin1'), 0), set]));
+
+function escapeKey(bytes: Buffer, at: number): number {
+  const first = bytes[at] ?? 0;
+  const second = bytes[at + 1] ?? 0;
+  const key = (first << 8) | second;
+  return first === 0x24 && (second === 0x28 || second === 0x29) ? (key << 8) | (bytes[at + 2] ?? 0) : key;
+}
+
+/** The set that the escape sequence behind an ESC designates. */
+export const designated = (bytes: Buffer, at: number): CodedSet | undefined => BY_ESCAPE.get(escapeKey(bytes, at));
 
 /** Sets without code extensions (PS3.3 Table C.12-5). */
 export const MULTI_BYTE: Record<string, { label: string; encode(character: string): Buffer | undefined }> = {

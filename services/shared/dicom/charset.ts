@@ -1,4 +1,5 @@
-import { ASCII, CODED_SETS, type CodedSet, MULTI_BYTE, textDecoder } from './charset-tables.ts';
+import { isUtf8 } from 'node:buffer';
+import { ASCII, CODED_SETS, type CodedSet, designated, MULTI_BYTE, textDecoder } from './charset-tables.ts';
 import { DicomError } from './errors.ts';
 
 /** Where code extensions reset (PS3.5 §6.1.2.5.3): `multi`: also at \ · `name`: also at \ ^ = · `text`: at control characters only. */
@@ -53,21 +54,20 @@ export class Charset {
     if (escapes) return this.#decodeExtended(bytes, kind);
     if (!eightBit) return bytes.toString('latin1');
     if (this.#extensions || this.#g1?.bytes === 1 || this.#g1Fallback) return this.#decodeExtended(bytes, kind);
-    return decodeUnstated(bytes);
+    return bytes.toString(unstatedEncoding(bytes));
   }
 
   #decodeExtended(bytes: Buffer, kind: TextKind): string {
     let text = '';
     let g0 = this.#g0;
     let g1 = this.#g1;
+    let unstated: 'utf8' | 'latin1' | undefined;
     let latest: CodedSet | undefined; // last designated to G1 in this value
     let at = 0;
     while (at < bytes.length) {
       const byte = bytes[at]!;
       if (byte === ESC) {
-        const set = CODED_SETS.find(
-          (one) => bytes.toString('latin1', at + 1, at + 1 + one.escape.length) === one.escape,
-        );
+        const set = designated(bytes, at + 1);
         if (set) {
           at += 1 + set.escape.length;
           if (set.half === 'G0') g0 = set;
@@ -79,7 +79,8 @@ export class Charset {
       if (byte >= 0x80) {
         while (end < bytes.length && bytes[end]! >= 0x80) end++;
         const set = g1 ?? latest ?? this.#g1Fallback;
-        text += set ? set.decode(bytes.subarray(at, end)) : decodeUnstated(bytes.subarray(at, end));
+        if (set) text += set.decode(bytes.subarray(at, end));
+        else text += bytes.toString((unstated ??= unstatedEncoding(bytes)), at, end);
       } else if (g0.bytes === 2 && byte >= 0x21 && byte <= 0x7e) {
         // Here 5C, 5E and 3D are halves of characters, never delimiters.
         while (end < bytes.length && bytes[end]! >= 0x21 && bytes[end]! <= 0x7e) end++;
@@ -89,7 +90,8 @@ export class Charset {
           g0 = this.#g0;
           g1 = this.#g1;
         }
-        text += String.fromCharCode(byte);
+        while (end < bytes.length && isPlain(bytes[end]!, kind)) end++;
+        text += bytes.toString('latin1', at, end);
       }
       at = end;
     }
@@ -156,6 +158,8 @@ export class Charset {
   }
 }
 
+const isPlain = (byte: number, kind: TextKind): boolean => byte >= 0x20 && byte < 0x80 && !resets(byte, kind);
+
 const resets = (byte: number, kind: TextKind): boolean => {
   if (byte < 0x20) return byte === 0x0a || byte === 0x0c || byte === 0x0d || byte === 0x09;
   if (kind === 'text') return false;
@@ -164,14 +168,7 @@ const resets = (byte: number, kind: TextKind): boolean => {
 };
 
 /** 8-bit bytes, and no set that explains them: UTF-8 where they are that, which chance hardly makes, else Latin-1. */
-function decodeUnstated(bytes: Buffer): string {
-  try {
-    return fatalUtf8.decode(bytes);
-  } catch {
-    return bytes.toString('latin1'); // not UTF-8: that is the answer, no failure
-  }
-}
-const fatalUtf8 = new TextDecoder('utf-8', { fatal: true });
+const unstatedEncoding = (bytes: Buffer): 'utf8' | 'latin1' => (isUtf8(bytes) ? 'utf8' : 'latin1');
 
 const ALIASES: Record<string, string> = {
   'UTF-8': 'ISO_IR 192',
