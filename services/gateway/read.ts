@@ -41,7 +41,7 @@ export function createReader(context: Context) {
       sopInstanceUids: [old.sopInstanceUid],
       renditions: true,
     });
-    const same = now.find((one) => old.version.equals(one.version));
+    const same = now.find((one) => Buffer.compare(old.version, one.version) === 0);
     if (same === undefined)
       throw new GantryError('not-found', `instance ${old.sopInstanceUid} is not in the archive any more`);
     return same;

@@ -24,6 +24,8 @@ declare module 'fastify' {
     /** Study, series and instance UIDs that the handler touched beyond those of the path. */
     auditObjects: AuditEvent['objects'];
     startedAt: number;
+    /** Of a body that was already on its way. */
+    failure: unknown;
   }
 }
 
@@ -65,6 +67,7 @@ export function createHttp(context: Context): FastifyInstance {
   app.decorateRequest('call', null as unknown as Call);
   app.decorateRequest('auditObjects', null as unknown as AuditEvent['objects']);
   app.decorateRequest('startedAt', 0);
+  app.decorateRequest('failure', undefined);
 
   app.addHook('onRequest', async (request, reply) => {
     request.startedAt = performance.now();
@@ -106,11 +109,14 @@ export function createHttp(context: Context): FastifyInstance {
     const ms = performance.now() - request.startedAt;
     requests.add(1, { method: request.method, route, status: String(reply.statusCode) });
     seconds.record(ms / 1000, { route });
+    if (request.failure !== undefined && !request.call.signal.aborted) {
+      log.error({ requestId: request.id, route, err: toGantryError(request.failure) }, 'an answer broke off');
+    }
     if (config.useCase) {
       context.audit.record(request.call, {
         event: config.event ?? 'Application Activity',
         action: config.action ?? 'E',
-        outcome: OUTCOME(reply.statusCode),
+        outcome: request.failure === undefined ? OUTCOME(reply.statusCode) : 8,
         useCase: config.useCase,
         objects: [...pathObjects(request), ...request.auditObjects],
         source: { address: request.socket.remoteAddress },

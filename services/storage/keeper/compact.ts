@@ -150,8 +150,8 @@ const toPackable = (row: EntryRow): Packable => ({
     studyInstanceUid: row.studyInstanceUid,
     seriesInstanceUid: row.seriesInstanceUid,
     sopInstanceUid: row.sopInstanceUid,
-    version: row.version,
-    digest: row.digest,
+    version: Buffer.from(row.version), // bytes that crossed a thread are no Buffer any more
+    digest: Buffer.from(row.digest),
     transferSyntaxUid: row.transferSyntaxUid,
     dataSetOffset: row.dataSetOffset,
   },

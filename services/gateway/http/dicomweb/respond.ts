@@ -12,7 +12,17 @@ export function stream(reply: FastifyReply, body: AsyncIterable<Buffer>): Fastif
     reply.raw.writeHead(reply.statusCode, reply.getHeaders() as OutgoingHttpHeaders).end();
     return reply;
   }
-  return reply.send(Readable.from(body, { objectMode: false, highWaterMark: 1 << 20 }));
+  return reply.send(Readable.from(told(reply, body), { objectMode: false, highWaterMark: 1 << 20 }));
+}
+
+/** What fails after the headers went out can only cut the connection: the request's log line says why. */
+async function* told(reply: FastifyReply, body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    yield* body;
+  } catch (error) {
+    reply.request.failure = error;
+    throw error;
+  }
 }
 
 export const newBoundary = (): string => `gantry-${randomBytes(16).toString('hex')}`;
