@@ -6,6 +6,7 @@ import { hash } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { digestOf } from '#dicom/digest.ts';
 import { type Entry, TableOfContents } from '#proto/storage/v1/log.ts';
 import { openIndex, prepareIndex } from './adapters/sqlite/schema.ts';
 import { settle } from './adapters/sqlite/settling.ts';
@@ -37,7 +38,7 @@ function entryOf(i: number): Entry {
   const series = Math.floor(k / PER_SERIES);
   const n = (k % PER_SERIES) + 1;
   const root = `1.2.840.113619.2.55.3.604688119.971.${1_700_000_000 + study}`;
-  const { instance } = makeInstance({
+  const { instance, file } = makeInstance({
     study: `${root}.1`,
     series: `${root}.2.${series}`,
     sop: `${root}.3.${series}.${n}.${hash('sha1', String(i), 'buffer').readUInt16BE(0)}`,
@@ -55,7 +56,7 @@ function entryOf(i: number): Entry {
     encoding: 0,
   };
   instance.version = hash('sha256', `v${i}`, 'buffer');
-  instance.digest = hash('sha256', `d${i}`, 'buffer');
+  instance.digest = digestOf(file.subarray(0, instance.dataSetOffset), instance.version);
   const stamp = (1_790_000_000_000 + i * 2).toString(16).padStart(12, '0') + '0000';
   return { n: i % perCommit, stamp, kind: { $case: 'instance', value: instance } };
 }

@@ -47,6 +47,8 @@ export interface EntryRecord {
   rows: number;
   columns: number;
   bitsAllocated: number;
+  /** What its digest can be had from again (prefix.ts); absent: only from itself. */
+  form?: string;
   /** Which of its series' variants its attributes are. */
   variant: number;
   control?: EntryControl;

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { formOf } from '../../fold/prefix.ts';
 import type { EntryRecord } from '../../fold/types.ts';
+import { makeInstance } from '../../instances.testing.ts';
 import { decodeBlock, encodeBlock } from './block.ts';
 
 const digest = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes));
@@ -100,4 +102,41 @@ test('an ordinary series costs little more than its two digests', () => {
   });
   const perEntry = encodeBlock(records).length / records.length;
   assert.ok(perEntry < 75, `${perEntry} bytes`);
+});
+
+test('a digest that its prefix gives is not kept, and comes back; any other is kept', () => {
+  const records = Array.from({ length: 40 }, (_, n) => {
+    const sop = `1.2.826.0.1.${10 ** (n % 7)}.${n}`;
+    const { instance } = makeInstance({ study: '1.2', series: '1.2.1', sop, number: n, pixel: n });
+    const form = formOf(instance);
+    assert.ok(form !== undefined);
+    const { sopInstanceUid, sopClassUid, transferSyntaxUid, version, digest, dataSetOffset } = instance;
+    const entry: EntryRecord = {
+      ...{ sopInstanceUid, sopClassUid, transferSyntaxUid, version, dataSetOffset, form },
+      digest: n === 7 ? Buffer.alloc(32, 7) : digest, // a file that came with a meta of its own
+      id: { lane: 'A', sequence: 1, n },
+      stamp: '0000000000010000',
+      place: { object: 'log/1', offset: n, length: 10, encoding: 0 },
+      ...{ instanceNumber: '', numberOfFrames: 0, rows: 0, columns: 0, bitsAllocated: 0, variant: 0 },
+    };
+    if (n === 7) delete entry.form;
+    return entry;
+  });
+  const block = encodeBlock(records);
+  assert.deepEqual(decodeBlock(block), records);
+  assert.deepEqual(decodeBlock(encodeBlock(decodeBlock(block))), records);
+  const whole = encodeBlock(records.map(({ form: _, ...rest }) => rest));
+  assert.ok(whole.length - block.length > 39 * 32 - 250, `${whole.length - block.length} bytes saved`);
+  // Few are not worth a form; their digests are kept as they are.
+  assert.deepEqual(
+    decodeBlock(encodeBlock(records.slice(0, 3))),
+    records.slice(0, 3).map(({ form: _, ...rest }) => rest),
+  );
+});
+
+test('a prefix of another’s making has no form', () => {
+  const { instance } = makeInstance({ study: '1.2', series: '1.2.1', sop: '1.2.3' });
+  assert.equal(formOf({ ...instance, digest: Buffer.alloc(32) }), undefined);
+  assert.equal(formOf({ ...instance, dataSetOffset: instance.dataSetOffset + 2 }), undefined);
+  assert.equal(formOf({ ...instance, sopInstanceUid: 'ä\u4e2d' }), undefined);
 });

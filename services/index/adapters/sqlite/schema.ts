@@ -6,7 +6,7 @@ import { plainDate } from '../../search/match-time.ts';
 export type Database = DatabaseSync;
 
 /** Raised whenever a table, a block or a document changes its shape: an index of another version rebuilds itself. */
-export const INDEX_VERSION = 1;
+export const INDEX_VERSION = 2;
 
 /**
  * Patients, studies and series are rows with a document; instances live in blocks of up to 512, because one row an instance, header

@@ -4,6 +4,7 @@ import { type Describe, type RawCommit, type ReadableCommit, readCommit, Strange
 import { type ControlPatch, joinControl, patchesOf } from '../../fold/control.ts';
 import type { Merge } from '../../fold/correct.ts';
 import { idKey, msOfStamp, stampOfOrder } from '../../fold/order.ts';
+import { formOf } from '../../fold/prefix.ts';
 import type { EntryRecord, VersionPolicy } from '../../fold/types.ts';
 import { correctionsOf, keepControl, keepPending, mergesOf, takePending } from './controls.ts';
 import { keepHeads } from './heads.ts';
@@ -299,6 +300,8 @@ export class IndexWriter {
         bitsAllocated: description.bitsAllocated,
         variant: state.variantOf(description.attributes),
       };
+      const form = formOf(instance);
+      if (form !== undefined) record.form = form;
       const control = pendingAny ? takePending(db, tenant, instance.studyInstanceUid, id) : undefined;
       if (control) record.control = control;
       const fresh = this.#register(tenant, tenantName, state.id, instance.sopInstanceUid);
