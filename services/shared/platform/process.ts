@@ -118,16 +118,18 @@ function configure(modules: readonly Module[], others: readonly SettingsTable[])
   }
 }
 
-interface House {
+export interface House {
   started: Started;
   audit(event: string, useCase: string): void;
   close(): Promise<void>;
 }
 
-async function openHouse(
+/** `doors` false: none to other processes either, for a tool that works on a stopped archive (`gantry verify`). */
+export async function openHouse(
   { settings }: Config,
   modules: readonly Module[],
   log: ReturnType<typeof createLog>,
+  doors = true,
 ): Promise<House> {
   const dataDir = settings.string('dataDir');
   // Patients' data: for the owner's eyes only, whatever the umask.
@@ -193,8 +195,9 @@ async function openHouse(
       bulk: settings.number('platform.bulkPort') || undefined,
     };
     const opened = async () => {
-      const doors = await openInternalDoors(services, settings, token, ports);
-      closers.push(() => doors.close());
+      if (!doors) return;
+      const internal = await openInternalDoors(services, settings, token, ports);
+      closers.push(() => internal.close());
     };
     const started = await startAll(modules, shared, opened, [{ module: 'audit', check: () => audit.health() }]);
     closers.push(() => started.stop());
