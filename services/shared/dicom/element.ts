@@ -166,7 +166,11 @@ export class Nesting {
     while (this.top.kind === 'sequence') this.#pop();
     if (this.top.kind === 'root') {
       if (tag === Tag.DataSetTrailingPadding) return 'trailing';
-      if (tag >>> 16 === 0) return valueOffset > 8 + 4 ? 'trailing' : this.#bad(tag, valueOffset);
+      // Zeros are padding; group 0000 is no part of a data set, and what follows it is trusted only behind the pixel data.
+      if (tag >>> 16 === 0) {
+        if (valueOffset > 12 && (this.pixelSeen || (tag === 0 && length === 0))) return 'trailing';
+        throw new DicomError('bad-header', `no element of a data set, at ${valueOffset}`, { tag });
+      }
       if (this.pixelSeen && header.strange) return 'trailing';
     }
     const isPixel = tag === Tag.PixelData || tag === Tag.FloatPixelData || tag === Tag.DoubleFloatPixelData;
@@ -221,9 +225,5 @@ export class Nesting {
     this.depth--;
     this.top = this.#levels[this.depth]!;
     this.onClose?.(kind);
-  }
-
-  #bad(tag: number, valueOffset: number): never {
-    throw new DicomError('bad-header', `no data set begins like this, at ${valueOffset}`, { tag });
   }
 }

@@ -220,6 +220,7 @@ describe('writing', () => {
       { '7FE00010': { vr: 'OB', BulkDataURI: 'cid:none' } },
       { '00091001': { vr: 'UN', InlineBinary: '***' } },
       { '00100020': { vr: 'LO', Value: [{}] } },
+      { '00080060': { vr: 'CS', Value: ['Ж'] } },
     ]) {
       assert.throws(
         () => encodeDataSet(wrong as unknown as JsonDataSet, { transferSyntaxUid: EXPLICIT }),

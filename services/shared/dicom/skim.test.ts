@@ -263,6 +263,11 @@ describe('what the field sends, and is read', () => {
       assert.equal(head.length, native().length + tail.length);
     }
   });
+  it('zeros where there is no pixel data; anything else there is refused', () => {
+    assert.deepEqual(readsUid(Buffer.concat([identity(), Buffer.alloc(50)]), EXPLICIT).trailing?.length, 50);
+    refuses('bad-header', Buffer.concat([identity(), Buffer.alloc(50), native()]));
+    refuses('bad-header', Buffer.concat([identity(), element(0x00001000, 'UL', Buffer.alloc(4)), native()]));
+  });
   it('delimiters that are missing, superfluous, or at the wrong place', () => {
     const name = element(0x00400009, 'SH', 'SPS1');
     const closed = sequenceEnd();

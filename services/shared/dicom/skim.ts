@@ -173,11 +173,20 @@ export class Skimmer {
           break;
         }
         case 'trailing':
+          if (!this.#nesting.pixelSeen && this.#header.tag === 0) this.#expectZeros(chunk, at);
           this.#offset += end - at;
           run = at = end;
       }
     }
     this.#keep(chunk, run, end);
+  }
+
+  /** Padding without pixel data before it: were it more than zeros, the instance might be shown without its pixels. */
+  #expectZeros(chunk: Buffer, from: number): void {
+    for (let at = from; at < chunk.length; at++) {
+      if (chunk[at] !== 0)
+        throw new DicomError('bad-header', `no element of a data set, at ${this.#offset + at - from}`);
+    }
   }
 
   #advance(available: number): number {

@@ -136,7 +136,11 @@ function valueBytes(element: WriteElement, charset: Charset): Buffer {
   if (VRS[vr].kind !== 'text') throw new DicomError('bad-model', `values for ${vr}`, { tag });
   const text = values.map((value) => textOf(value, vr)).join('\\');
   const kind: TextKind = textKind(vr);
-  return CHARSET_VRS.has(vr) ? charset.encode(text, kind) : Buffer.from(text, 'latin1');
+  if (CHARSET_VRS.has(vr)) return charset.encode(text, kind);
+  for (let n = 0; n < text.length; n++) {
+    if (text.charCodeAt(n) > 0xff) throw new DicomError('bad-model', `text that ${vr} cannot hold`, { tag });
+  }
+  return Buffer.from(text, 'latin1');
 }
 
 function textOf(value: string | number | bigint | null, vr: VR): string {
