@@ -137,9 +137,6 @@ export class Follower {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { folded } = this.#of(tenant);
-    if (folded.size === 0 && positions.length > 0)
-      for (const [lane, sequence] of await this.#store.positions(tenant))
-        folded.set(lane, Math.max(sequence, folded.get(lane) ?? 0));
     const there = (): boolean => positions.every(({ lane, sequence }) => (folded.get(lane) ?? 0) >= sequence);
     if (there()) return true;
     if (signal.aborted || this.#stop.signal.aborted) return false;
