@@ -1,6 +1,6 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { hexOf, Tag } from '#dicom/tags.ts';
 import { GantryError } from '#platform/errors.ts';
+import type { Database } from '../adapters/sqlite/schema.ts';
 import { statement } from '../adapters/sqlite/schema.ts';
 import { orderOf } from '../fold/order.ts';
 import type { EntryRecord, JsonAttributes, JsonElement, LevelDoc, SeriesDoc, StudyDoc } from '../fold/types.ts';
@@ -14,7 +14,7 @@ import type { SearchLimits } from './settings.ts';
  * instance carries. `shown` is what a row says: the winner's. Nothing is read or parsed before somebody asks.
  */
 export interface Source {
-  db: DatabaseSync;
+  db: Database;
   reader: MetadataReader;
   budget: Budget;
 }
@@ -361,7 +361,7 @@ export class PatientEntity extends Known {
   }
 }
 
-const relatedTo = (db: DatabaseSync, patient: number) =>
+const relatedTo = (db: Database, patient: number) =>
   statement(
     db,
     'SELECT count(*) AS studies, coalesce(sum(series), 0) AS series, coalesce(sum(instances), 0) AS instances FROM studies WHERE patient = ? AND instances > 0',

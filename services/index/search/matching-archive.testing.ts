@@ -2,11 +2,11 @@ import { hash } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DatabaseSync } from 'node:sqlite';
 import { encodeHead, skim } from '#dicom/skim.ts';
 import { hexOf, parseAttributePath } from '#dicom/tags.ts';
 import { encodeDataSet } from '#dicom/write.ts';
 import { Entry, type Instance, TableOfContents } from '#proto/storage/v1/log.ts';
+import type { Database } from '../adapters/sqlite/schema.ts';
 import { openIndex, prepareIndex } from '../adapters/sqlite/schema.ts';
 import { IndexWriter } from '../adapters/sqlite/writer.ts';
 import { describe } from '../fold/describe.ts';
@@ -36,7 +36,7 @@ export function dataSetOfCase(one: CaseInstance): Buffer {
 
 /** An index of its own, filled through the fold. */
 export class TestArchive {
-  readonly db: DatabaseSync;
+  readonly db: Database;
   readonly writer: IndexWriter;
   readonly #sequences = new Map<string, number>();
 

@@ -1,8 +1,8 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { Tag } from '#dicom/tags.ts';
 import { trimUid } from '#dicom/uids.ts';
 import type { MatchKey } from '#proto/index/v1/index.ts';
 import { seriesOfSop } from '../adapters/sqlite/read.ts';
+import type { Database } from '../adapters/sqlite/schema.ts';
 import { keyText, STUDY_KEYS, statement } from '../adapters/sqlite/schema.ts';
 import { fuzzyName, hasWildcard, isUniversal, nameGroups, personName, words } from './match-text.ts';
 import { DAY, dateOf, parseKey } from './match-time.ts';
@@ -47,7 +47,7 @@ const TRIED: readonly number[] = [
 const SOPS_MAX = 2_000;
 
 export function narrow(
-  db: DatabaseSync,
+  db: Database,
   tenantName: string,
   tenant: number,
   keys: readonly MatchKey[],
@@ -75,7 +75,7 @@ const FEW = 100;
 const intersection = (a: Set<number>, b: Set<number>): Set<number> => a.intersection(b);
 
 interface Question {
-  db: DatabaseSync;
+  db: Database;
   tenantName: string;
   tenant: number;
   tag: number;

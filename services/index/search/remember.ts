@@ -1,6 +1,6 @@
-import type { DatabaseSync } from 'node:sqlite';
 import type { SearchRow } from '#proto/index/v1/index.ts';
 import { SearchRequest } from '#proto/index/v1/index.ts';
+import type { Database } from '../adapters/sqlite/schema.ts';
 import { statement } from '../adapters/sqlite/schema.ts';
 import { StudyEntity } from './entities.ts';
 import type { RowBuilder, RowEntity } from './rows.ts';
@@ -19,15 +19,15 @@ interface Answers {
   version: number;
   bySignature: Map<string, SearchRow[]>;
 }
-const answers = new WeakMap<DatabaseSync, Answers>();
+const answers = new WeakMap<Database, Answers>();
 
 /** SQLite's data_version changes whenever another connection has committed; the total of changes when this one has. */
-const versionOf = (db: DatabaseSync): number =>
+const versionOf = (db: Database): number =>
   (statement(db, 'PRAGMA data_version').get()!.data_version as number) * 2 ** 32 +
   (statement(db, 'SELECT total_changes() AS changes').get()!.changes as number);
 
 export function rememberedAnswer(
-  db: DatabaseSync,
+  db: Database,
   tenant: string,
   request: SearchRequest,
   limits: SearchLimits,

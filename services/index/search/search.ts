@@ -1,6 +1,6 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { GantryError } from '#platform/errors.ts';
 import type { SearchRequest, SearchRow } from '#proto/index/v1/index.ts';
+import type { Database } from '../adapters/sqlite/schema.ts';
 import { tenantId } from '../adapters/sqlite/schema.ts';
 import { type MetadataReader, metadataReaderOf } from '../metadata/read.ts';
 import { Budget, type InstanceEntity, PatientEntity, type SeriesEntity, type Source, StudyEntity } from './entities.ts';
@@ -31,7 +31,7 @@ import { SEARCH_LIMITS, type SearchLimits } from './settings.ts';
  * Now and then it yields `undefined`: nothing was found for a while, and the thread may serve others or hear of a cancellation.
  */
 export function* runSearch(
-  db: DatabaseSync,
+  db: Database,
   tenant: string,
   request: SearchRequest,
   options: { limits?: SearchLimits; reader?: MetadataReader } = {},
@@ -279,7 +279,7 @@ class Walk {
 
   /** Studies in the order of the rows, narrowed as far as an index can; the documents decide. */
   *#studies(
-    db: DatabaseSync,
+    db: Database,
     tenantName: string,
     tenant: number,
     limits: SearchLimits,
