@@ -139,6 +139,12 @@ export class Follower {
     const { folded } = this.#of(tenant);
     const there = (): boolean => positions.every(({ lane, sequence }) => (folded.get(lane) ?? 0) >= sequence);
     if (there()) return true;
+    // Lanes that grew before this process began are in the store, and nothing new comes on them.
+    if (positions.some(({ lane }) => !folded.has(lane))) {
+      for (const [lane, sequence] of await this.#store.positions(tenant))
+        folded.set(lane, Math.max(sequence, folded.get(lane) ?? 0));
+      if (there()) return true;
+    }
     if (signal.aborted || this.#stop.signal.aborted) return false;
     this.look(tenant);
     return new Promise((resolve) => {
