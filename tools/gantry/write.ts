@@ -94,7 +94,7 @@ async function entry(archive: Pack, name: string, size: number, body: AsyncItera
     if (!sink.write(chunk))
       await Promise.race([new Promise<void>((resolve) => sink.once('drain', () => resolve())), failed]);
   }
-  sink.end();
+  (sink as unknown as { end(): void }).end(); // streamx types want a last chunk
   await Promise.race([closed, failed]);
 }
 
