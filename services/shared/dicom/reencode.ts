@@ -3,7 +3,8 @@ import { delimiter, elementHeader, itemHeader } from './element-write.ts';
 import { DicomError } from './errors.ts';
 import { Inflater } from './inflate.ts';
 import { swapBytes } from './json.ts';
-import { isInTheClear, SKIM_LIMITS } from './skim.ts';
+import { isInTheClear } from './pixel-place.ts';
+import { SKIM_LIMITS } from './skim-limits.ts';
 import { dictionaryEntry, isGroupLength, Tag, type VR, VRS, type VrContext, vrOf } from './tags.ts';
 import { encodingOf, TransferSyntaxUid } from './uids.ts';
 

@@ -22,3 +22,10 @@ export const SKIM_LIMITS: SkimLimits = {
   binaryKeptBytesMax: 1024, // longer OB OW OD OF OL OV UN values are bulk
   otherKeptBytesMax: 64 * 2 ** 10, // longer texts and numbers are bulk, too
 };
+
+export interface SkimOptions {
+  transferSyntaxUid: string;
+  limits?: Partial<SkimLimits>;
+  /** A data set that ends within its top-level pixel data: refused (`truncated`) unless this is set. */
+  acceptTruncatedPixelData?: boolean;
+}

@@ -4,6 +4,7 @@ import { deflateRawSync, deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import { DataSet } from './dataset.ts';
 import { DicomError, type DicomReason } from './errors.ts';
+import { rebuilt } from './skim.fuzz.ts';
 import { decodeHead, encodeHead, type Head, Skimmer, type SkimOptions, skim } from './skim.ts';
 import {
   BIG_ENDIAN,
@@ -12,30 +13,21 @@ import {
   EXPLICIT_BE,
   EXPLICIT_LE,
   element,
+  encapsulated,
+  fragments,
   IMPLICIT,
   IMPLICIT_LE,
   identity,
   item,
   JPEG,
+  native,
   openFiles,
   openItem,
   openSequence,
+  PIXEL,
   sequence,
   sequenceEnd,
 } from './test-kit.ts';
-
-/** Skeleton, cut values and trailing bytes in their places. */
-function rebuilt(head: Head, dataSet: Buffer): Buffer {
-  const parts: Buffer[] = [];
-  let at = 0;
-  for (const cut of head.cuts) {
-    parts.push(head.skeleton.subarray(at, cut.at), dataSet.subarray(cut.offset, cut.offset + cut.length));
-    at = cut.at;
-  }
-  parts.push(head.skeleton.subarray(at));
-  if (head.trailing) parts.push(dataSet.subarray(head.trailing.offset, head.trailing.offset + head.trailing.length));
-  return Buffer.concat(parts);
-}
 
 function inChunks(dataSet: Buffer, transferSyntaxUid: string, sizes: Iterable<number>): Head {
   const skimmer = new Skimmer({ transferSyntaxUid });
@@ -69,20 +61,6 @@ const refuses = (
 function* ones(): Iterable<number> {
   for (;;) yield 1;
 }
-
-const PIXEL = Buffer.alloc(5000, 7);
-const native = (form = EXPLICIT_LE): Buffer => Buffer.concat([identity(form), element(0x7fe00010, 'OW', PIXEL, form)]);
-const fragments = (...lengths: number[]): Buffer =>
-  Buffer.concat(lengths.map((length) => item(Buffer.alloc(length, 1))));
-const encapsulated = (table: number[], ...lengths: number[]): Buffer => {
-  const bot = Buffer.alloc(table.length * 4);
-  for (const [n, offset] of table.entries()) bot.writeUInt32LE(offset, n * 4);
-  return Buffer.concat([
-    identity(),
-    element(0x7fe00010, 'OB', Buffer.concat([item(bot), fragments(...lengths)]), EXPLICIT_LE, 0xffffffff),
-    sequenceEnd(),
-  ]);
-};
 
 describe('what is kept and what is cut', () => {
   it('keeps the header, cuts the pixel data, in each encoding', () => {
@@ -422,51 +400,6 @@ describe('what is refused', () => {
         (error: Error) => !/SECRET|A\^B/.test(error.message),
       );
     }
-  });
-});
-
-describe('heads as bytes', () => {
-  it('come back the same', () => {
-    for (const head of [
-      skim(native(), EXPLICIT),
-      skim(encapsulated([0, 108], 100, 50), JPEG),
-      skim(Buffer.concat([native(), Buffer.alloc(20)]), EXPLICIT),
-    ]) {
-      assert.deepEqual(decodeHead(encodeHead(head)), head);
-    }
-  });
-  it('written by the first release are read for ever', () => {
-    const table = Buffer.alloc(8);
-    table.writeUInt32LE(12, 4);
-    const value = Buffer.concat([item(table), item(Buffer.alloc(4)), item(Buffer.alloc(6))]);
-    const dataSet = Buffer.concat([
-      element(0x00080018, 'UI', '2.25.1'),
-      sequence(0x54000100, [item(element(0x54001010, 'OW', Buffer.alloc(1026)))]),
-      element(0x7fe00010, 'OB', value, EXPLICIT_LE, 0xffffffff),
-      sequenceEnd(),
-      element(0xfffcfffc, 'OB', 'ab'),
-    ]);
-    const record =
-      '013916312e322e3834302e31303030382e312e322e342e3530fc083a0800180055490600322e32352e31005400015351000016040000feff00e00e040000' +
-      '005410104f57000002040000e07f10004f420000ffffffff022e2e82080c8e0832908080ff07bc0832cc0802000c020406ee080e';
-    assert.deepEqual(decodeHead(Buffer.from(record, 'hex')), skim(dataSet, JPEG));
-    assert.equal(encodeHead(skim(dataSet, JPEG)).toString('hex'), record, 'a changed format needs a new version byte');
-  });
-  it('refuse damage instead of believing it', () => {
-    const bytes = encodeHead(skim(encapsulated([0, 108], 100, 50), JPEG));
-    fc.assert(
-      fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 0, max: 255 }), fc.nat(bytes.length), (at, byte, end) => {
-        const damaged = Buffer.from(bytes.subarray(0, end));
-        if (at < end) damaged[at] = byte;
-        try {
-          new DataSet(decodeHead(damaged));
-        } catch (error) {
-          assert.ok(error instanceof DicomError, String(error));
-        }
-      }),
-      { numRuns: 2000 },
-    );
-    assert.throws(() => decodeHead(Buffer.from([9])), /version 9/);
   });
 });
 

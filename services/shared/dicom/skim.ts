@@ -2,20 +2,15 @@ import { type Header, Nesting, readHeader, UNDEFINED_LENGTH } from './element.ts
 import { DicomError } from './errors.ts';
 import type { Cut, Head, PixelPlace } from './head.ts';
 import { Inflater } from './inflate.ts';
-import { SKIM_LIMITS, type SkimLimits } from './skim-limits.ts';
-import { isVr, Tag, type VR, VRS } from './tags.ts';
+import { CODESTREAM_STARTS, isInTheClear, isPixelTag, pixelPlace } from './pixel-place.ts';
+import { Skeleton } from './skeleton.ts';
+import { SKIM_LIMITS, type SkimLimits, type SkimOptions } from './skim-limits.ts';
+import { Tag, type VR, VRS } from './tags.ts';
 import { encodingOf } from './uids.ts';
 
 export type { Cut, Head, PixelPlace } from './head.ts';
 export { decodeHead, encodeHead } from './head.ts';
-export { SKIM_LIMITS, type SkimLimits } from './skim-limits.ts';
-
-export interface SkimOptions {
-  transferSyntaxUid: string;
-  limits?: Partial<SkimLimits>;
-  /** A data set that ends within its top-level pixel data: refused (`truncated`) unless this is set. */
-  acceptTruncatedPixelData?: boolean;
-}
+export { SKIM_LIMITS, type SkimLimits, type SkimOptions } from './skim-limits.ts';
 
 const PART10_PREFIX = 132;
 type State = 'header' | 'keep' | 'skip' | 'fragment' | 'fragmentValue' | 'offsetTable' | 'trailing';
@@ -39,8 +34,7 @@ export class Skimmer {
   readonly #carry = Buffer.allocUnsafe(12); // a header that a chunk's end split
   #carried = 0;
 
-  #skeleton = Buffer.allocUnsafe(8192);
-  #kept = 0;
+  readonly #skeleton: Skeleton;
   readonly #cuts: Cut[] = [];
   #elements = 0;
   #topLevelElements = 0;
@@ -60,6 +54,7 @@ export class Skimmer {
   constructor(options: SkimOptions) {
     this.#options = options;
     this.#limits = { ...SKIM_LIMITS, ...options.limits };
+    this.#skeleton = new Skeleton(this.#limits.skeletonBytesMax);
     const encoding = encodingOf(options.transferSyntaxUid);
     this.#nesting = new Nesting(encoding !== 'implicit', encoding === 'bigEndian', this.#limits.sequenceDepthMax);
     if (encoding === 'deflated') this.#inflater = new Inflater(this.#limits.inflatedBytesMax);
@@ -95,8 +90,7 @@ export class Skimmer {
       bigEndian: root.bigEndian,
       deflated: this.#inflater !== undefined,
       length: this.#offset,
-      // An exact copy: the growing buffer may be twice as large, and a Head may live long.
-      skeleton: Buffer.from(this.#skeleton.subarray(0, this.#kept)),
+      skeleton: this.#skeleton.toBuffer(),
       cuts: this.#cuts,
       ...(this.#pixel && { pixel: this.#pixel }),
       ...(this.#trailing && { trailing: this.#trailing }),
@@ -129,8 +123,8 @@ export class Skimmer {
       const size = this.#readHeader(this.#carry, 0, this.#carried);
       if (size === 0) return;
       this.#carried = 0;
-      const fate = this.#take(this.#kept, size);
-      if (fate !== 'drop') this.#keep(this.#carry, 0, size);
+      const fate = this.#take(this.#skeleton.length, size);
+      if (fate !== 'drop') this.#skeleton.keep(this.#carry, 0, size);
       at = size - had;
     }
     let run = at; // what lies between here and `at` belongs into the skeleton
@@ -140,14 +134,14 @@ export class Skimmer {
         case 'fragment': {
           const size = this.#readHeader(chunk, at, end);
           if (size === 0) {
-            this.#keep(chunk, run, at);
+            this.#skeleton.keep(chunk, run, at);
             this.#carried = chunk.copy(this.#carry, 0, at, end);
             return;
           }
-          const fate = this.#take(this.#kept + at - run, size);
+          const fate = this.#take(this.#skeleton.length + at - run, size);
           at += size;
           if (fate !== 'run') {
-            this.#keep(chunk, run, fate === 'cut' ? at : at - size);
+            this.#skeleton.keep(chunk, run, fate === 'cut' ? at : at - size);
             run = at;
           }
           break;
@@ -155,7 +149,7 @@ export class Skimmer {
         case 'keep': {
           const taken = this.#advance(end - at);
           at += taken;
-          if (this.#kept + at - run > this.#limits.skeletonBytesMax) this.#tooLarge();
+          this.#skeleton.expect(this.#skeleton.length + at - run);
           if (this.#remaining === 0) this.#state = 'header';
           break;
         }
@@ -178,7 +172,7 @@ export class Skimmer {
           run = at = end;
       }
     }
-    this.#keep(chunk, run, end);
+    this.#skeleton.keep(chunk, run, end);
   }
 
   /** Padding without pixel data before it: were it more than zeros, the instance might be shown without its pixels. */
@@ -369,7 +363,7 @@ export class Skimmer {
       // Broken off in what follows the pixel data: the element is no element, but trailing bytes.
       this.#offset += this.#carried;
       this.#trailing = { offset: this.#mark.offset, length: this.#offset - this.#mark.offset };
-      this.#kept = this.#mark.kept;
+      this.#skeleton.length = this.#mark.kept;
       this.#cuts.length = this.#mark.cuts;
       return;
     }
@@ -394,45 +388,7 @@ export class Skimmer {
     if (this.#pixel?.offset === cut.offset) this.#pixel.length = cut.length;
     return true;
   }
-
-  #keep(from: Buffer, start: number, end: number): void {
-    const length = end - start;
-    if (length <= 0) return;
-    const kept = this.#kept + length;
-    if (kept > this.#limits.skeletonBytesMax) this.#tooLarge();
-    if (kept > this.#skeleton.length) {
-      const larger = Buffer.allocUnsafe(Math.max(kept, this.#skeleton.length * 2));
-      this.#skeleton.copy(larger, 0, 0, this.#kept);
-      this.#skeleton = larger;
-    }
-    from.copy(this.#skeleton, this.#kept, start, end);
-    this.#kept = kept;
-  }
-
-  #tooLarge(): never {
-    throw new DicomError('header-too-large', `more than ${this.#limits.skeletonBytesMax} bytes without bulk`);
-  }
 }
-
-/** JPEG and JPEG-LS, JPEG 2000, JPEG XL. */
-const CODESTREAM_STARTS: ReadonlySet<number> = new Set([0xffd8, 0xff4f, 0xff0a]);
-
-/** Declared as deflated, and yet not: (0008,xxxx) and a VR, which no deflate stream begins with. */
-export const isInTheClear = (buffer: Buffer): boolean =>
-  buffer.length >= 8 && buffer.readUInt16LE(0) === 8 && isVr(buffer.toString('latin1', 4, 6));
-
-const isPixelTag = (tag: number): boolean =>
-  tag === Tag.PixelData || tag === Tag.FloatPixelData || tag === Tag.DoubleFloatPixelData;
-
-const pixelPlace = (tag: number, offset: number, length: number, encapsulated: boolean): PixelPlace => ({
-  tag,
-  offset,
-  length,
-  encapsulated,
-  basicOffsetTable: [],
-  fragmentsOffset: 0,
-  fragments: [],
-});
 
 const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

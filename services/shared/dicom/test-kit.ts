@@ -59,6 +59,22 @@ export const identity = (form = EXPLICIT_LE): Buffer =>
     element(0x0020000e, 'UI', '2.25.3', form),
   ]);
 
+/** With native and with encapsulated pixel data. */
+export const PIXEL = Buffer.alloc(5000, 7);
+export const native = (form = EXPLICIT_LE): Buffer =>
+  Buffer.concat([identity(form), element(0x7fe00010, 'OW', PIXEL, form)]);
+export const fragments = (...lengths: number[]): Buffer =>
+  Buffer.concat(lengths.map((length) => item(Buffer.alloc(length, 1))));
+export const encapsulated = (table: number[], ...lengths: number[]): Buffer => {
+  const bot = Buffer.alloc(table.length * 4);
+  for (const [n, offset] of table.entries()) bot.writeUInt32LE(offset, n * 4);
+  return Buffer.concat([
+    identity(),
+    element(0x7fe00010, 'OB', Buffer.concat([item(bot), fragments(...lengths)]), EXPLICIT_LE, 0xffffffff),
+    sequenceEnd(),
+  ]);
+};
+
 export const EXPLICIT = '1.2.840.10008.1.2.1';
 export const IMPLICIT = '1.2.840.10008.1.2';
 export const BIG_ENDIAN = '1.2.840.10008.1.2.2';
