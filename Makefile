@@ -32,7 +32,8 @@ test-unit: setup ## the tests that need nobody else's program (a few min)
 check: setup ## types, lint, protos, generated code, house rules (30 s)
 	@exec node tools/check/main.ts
 
-fix: setup ## let biome mend what it can in formatting and lint (2 s)
+fix: setup ## let biome mend formatting and lint, and write the table of settings anew (5 s)
+	@node services/shared/platform/settings-document.run.ts
 	@exec biome check --write
 
 bench: setup ## benchmarks with peers in the same run, into tools/bench/RESULTS.md (30 min or more)
