@@ -98,6 +98,8 @@ export const fuzzTargets: Record<string, (input: Buffer) => Promise<void>> = {
       const parts: Buffer[] = [];
       for await (const part of reencode(input.subarray(1), uid, SYNTAXES[0])) parts.push(part);
       if (parts.length === 0) return;
+      const first = readable(head).elements[0];
+      if (first && first.tag >>> 16 === 0x0800) return; // in the clear again it looks like (0008) of the other byte order
       assert.deepEqual(tagsOf(readable(skim(Buffer.concat(parts), SYNTAXES[0]))), tagsOf(readable(head)));
     }),
 
