@@ -7,7 +7,7 @@ export function archiveCallbacks({
   log,
   metrics,
   wake,
-}: Context): Pick<ArchiveOptions, 'onAlarm' | 'onTorn' | 'onCommit'> {
+}: Context): Pick<ArchiveOptions, 'onAlarm' | 'onTorn' | 'onCommit' | 'onFlush'> {
   const commits = metrics.counter(
     'gantry_storage_commits_total',
     'Commits of the archive log that are on stable storage',
@@ -19,7 +19,9 @@ export function archiveCallbacks({
     'gantry_storage_torn_bytes_total',
     'Bytes after the last valid commit of a dead lane, moved aside',
   );
+  const flushes = metrics.counter('gantry_storage_flushes_total', 'Flushes asked of the archive’s medium, by reason');
   return {
+    onFlush: (reason) => flushes.add(1, { reason }),
     onCommit(tenant, position, count, length) {
       commits.add(1);
       entries.add(count);

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import type { Position } from '#proto/storage/v1/log.ts';
 import type { GatherLimits } from '../../log/gather.ts';
 import type { Alarm, Archive } from '../../ports.ts';
-import { type Disk, DurableDirectories, realDisk } from './disk.ts';
+import { type Disk, DurableDirectories, type OnFlush, realDiskTelling } from './disk.ts';
 import { checkFormat } from './format.ts';
 import { Handles } from './handles.ts';
 import type { SegmentLimits } from './lane-writer.ts';
@@ -20,6 +20,7 @@ export interface ArchiveOptions {
   readonly reserveBytes: () => number;
   readonly now?: () => number;
   readonly onAlarm?: (alarm: Alarm) => void;
+  readonly onFlush?: OnFlush;
   readonly onTorn?: (lane: string, bytes: number) => void;
   readonly onCommit?: (tenant: string, position: Position, entries: number, bytes: number) => void;
 }
@@ -106,7 +107,7 @@ async function openLocked(dataDir: string, options: ArchiveOptions): Promise<Arc
   mkdirSync(dataDir, { recursive: true, mode: 0o750 });
   const lock = lockDirectory(dataDir);
   try {
-    const archive = await openArchiveOn(realDisk, dataDir, options);
+    const archive = await openArchiveOn(realDiskTelling(options.onFlush ?? (() => {})), dataDir, options);
     return {
       log: archive.log,
       objects: archive.objects,

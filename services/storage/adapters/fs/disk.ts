@@ -54,10 +54,14 @@ export interface Disk {
 export const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code;
 export const isFull = (error: unknown): boolean => ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
 
+export type OnFlush = (reason: FlushReason) => void;
+
 class RealFile implements DiskFile {
   readonly #handle: fs.promises.FileHandle;
-  constructor(handle: fs.promises.FileHandle) {
+  readonly #onFlush: OnFlush;
+  constructor(handle: fs.promises.FileHandle, onFlush: OnFlush) {
     this.#handle = handle;
+    this.#onFlush = onFlush;
   }
 
   async read(target: Buffer, offset: number): Promise<number> {
@@ -84,7 +88,8 @@ class RealFile implements DiskFile {
   truncate(bytes: number): Promise<void> {
     return this.#handle.truncate(bytes);
   }
-  flush(_reason: FlushReason): Promise<void> {
+  flush(reason: FlushReason): Promise<void> {
+    this.#onFlush(reason);
     return this.#handle.datasync();
   }
   async size(): Promise<number> {
@@ -103,9 +108,13 @@ function dropBytes(buffers: readonly Buffer[], count: number): Buffer[] {
   return rest;
 }
 
-export const realDisk: Disk = {
+/** The kernel's file system; `onFlush` counts what is asked of the medium. */
+export const realDiskTelling = (onFlush: OnFlush): Disk => ({
   async open(path, mode) {
-    return new RealFile(await fs.promises.open(path, mode === 'create' ? 'wx+' : mode === 'read' ? 'r' : 'r+', 0o640));
+    return new RealFile(
+      await fs.promises.open(path, mode === 'create' ? 'wx+' : mode === 'read' ? 'r' : 'r+', 0o640),
+      onFlush,
+    );
   },
   async mkdir(path) {
     try {
@@ -137,7 +146,8 @@ export const realDisk: Disk = {
   rename: (from, to) => fs.promises.rename(from, to),
   unlink: (path) => fs.promises.unlink(path),
   rmdir: (path) => fs.promises.rmdir(path),
-  async flushDirectory(path) {
+  async flushDirectory(path, reason) {
+    onFlush(reason);
     const handle = await fs.promises.open(path, 'r');
     try {
       await handle.sync();
@@ -150,7 +160,8 @@ export const realDisk: Disk = {
     // bavail, not bfree: what root keeps for itself is not ours
     return { freeBytes: stat.bavail * stat.bsize, totalBytes: stat.blocks * stat.bsize };
   },
-};
+});
+export const realDisk: Disk = realDiskTelling(() => {});
 
 /**
  * Directories whose names are known to be on stable storage. One that an earlier process made may not be: its parents are flushed

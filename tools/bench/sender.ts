@@ -1,0 +1,106 @@
+// The sender: a process of its own, the same for every server. Its orders come as JSON in argv, its account goes to stdout.
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
+import { connect } from '#dimse/requestor.ts';
+import { store } from '#dimse/scu.ts';
+import { CT, EXPLICIT, maker, part10, type Shape } from './made.ts';
+
+export interface Orders {
+  by: 'c-store' | 'stow';
+  port: number;
+  /** STOW: path of the studies resource. */
+  path?: string;
+  calledAeTitle?: string;
+  shape: Shape;
+  from: number;
+  count: number;
+  associations: number;
+  /** STOW: instances in one request. */
+  batch?: number;
+  /** Goes on until it is told to stop (stdin ends), for load behind another measurement. */
+  untilStopped?: boolean;
+}
+export interface Account {
+  instances: number;
+  bytes: number;
+  seconds: number;
+  failures: number;
+}
+
+const orders = JSON.parse(process.argv[2]!) as Orders;
+const make = maker(orders.shape);
+let next = orders.from;
+const end = orders.untilStopped ? Number.POSITIVE_INFINITY : orders.from + orders.count;
+let stopped = false;
+const account: Account = { instances: 0, bytes: 0, seconds: 0, failures: 0 };
+if (orders.untilStopped) process.stdin.on('end', () => (stopped = true)).resume();
+
+async function cStore(n: number): Promise<void> {
+  const association = await connect({
+    host: '127.0.0.1',
+    port: orders.port,
+    callingAeTitle: `BENCH${n}`,
+    calledAeTitle: orders.calledAeTitle ?? 'GANTRY',
+    contexts: [{ abstractSyntax: CT, transferSyntaxes: [EXPLICIT] }],
+    limits: { responseTimeoutMs: 300_000 },
+  });
+  while (next < end && !stopped) {
+    const made = make(next++);
+    const answer = await store(association, {
+      contextId: 1,
+      sopClassUid: CT,
+      sopInstanceUid: made.instance,
+      data: made.pieces,
+    });
+    if (answer.status === 0) {
+      account.instances++;
+      account.bytes += made.bytes;
+    } else account.failures++;
+  }
+  await association.release();
+}
+
+async function stow(): Promise<void> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  while (next < end && !stopped) {
+    const first = next;
+    next = Math.min(end, next + (orders.batch ?? 1));
+    const pieces: Buffer[] = [];
+    for (let n = first; n < next; n++) {
+      pieces.push(Buffer.from('--bench\r\nContent-Type: application/dicom\r\n\r\n'));
+      pieces.push(...part10(make(n)), Buffer.from('\r\n'));
+    }
+    pieces.push(Buffer.from('--bench--\r\n'));
+    const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    const post = request({
+      host: '127.0.0.1',
+      port: orders.port,
+      path: orders.path,
+      method: 'POST',
+      agent,
+      headers: {
+        'Content-Type': 'multipart/related; type="application/dicom"; boundary=bench',
+        'Content-Length': bytes,
+        Accept: 'application/dicom+json',
+      },
+    });
+    const answered = once(post, 'response');
+    for (const piece of pieces) if (!post.write(piece)) await once(post, 'drain');
+    post.end();
+    const [response] = (await answered) as [import('node:http').IncomingMessage];
+    const text = (await response.toArray()).join('');
+    const stored = text.split('"00081155"').length - 1;
+    const refused = text.includes('"00081198"');
+    if (response.statusCode === 200 && !refused && stored >= next - first) {
+      account.instances += next - first;
+      account.bytes += bytes;
+    } else account.failures += next - first;
+  }
+  agent.destroy();
+}
+
+const began = performance.now();
+await Promise.all(Array.from({ length: orders.associations }, (_, n) => (orders.by === 'stow' ? stow() : cStore(n))));
+account.seconds = (performance.now() - began) / 1000;
+process.stdout.write(`${JSON.stringify(account)}\n`);
+process.exit(0);
