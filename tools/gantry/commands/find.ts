@@ -55,7 +55,8 @@ for any. Without keys: everything, the first ${LIMIT}. No match is no failure: t
   options: {
     level: { type: 'string', short: 'l', value: 'LEVEL', doc: 'study, series or instance (study)' },
     include: { type: 'string', value: 'KEY,…', doc: 'more attributes: columns of the table, fields of the JSON' },
-    order: { type: 'string', value: 'KEY', doc: 'order by this attribute; -KEY descending' },
+    order: { type: 'string', value: 'KEY', doc: 'order by this attribute' },
+    descending: { type: 'boolean', doc: 'with --order: from the last to the first' },
     limit: { type: 'string', value: 'N', doc: `at most so many, up to 10000 (${LIMIT})` },
     all: { type: 'boolean', doc: 'every match, page by page; --json gives one a line' },
     fuzzy: { type: 'boolean', doc: 'names that sound alike match too' },
@@ -79,8 +80,8 @@ for any. Without keys: everything, the first ${LIMIT}. No match is no failure: t
     for (const name of [...columns.map(([keyword]) => keyword), ...include])
       query.append('includefield', name === 'all' ? name : attribute(name));
     const order = given.text('order');
-    if (order !== undefined)
-      query.set('orderby', `${order.startsWith('-') ? '-' : ''}${attribute(order.replace(/^-/, ''))}`);
+    if (order === undefined && given.flag('descending')) throw usage('--descending needs an --order');
+    if (order !== undefined) query.set('orderby', `${given.flag('descending') ? '-' : ''}${attribute(order)}`);
     if (given.flag('fuzzy')) query.set('fuzzymatching', 'true');
     const path = LEVELS[level as Level];
 
