@@ -56,6 +56,7 @@ function following() {
   const follower = new Follower(log, store, {
     folded: () => {},
     gap: () => {},
+    level: () => {},
     failed: (_tenant, error) => failures.push(error),
   });
   const reached = (

@@ -54,6 +54,8 @@ export interface FollowerEvents {
   folded(tenant: string, result: FoldResult): void;
   gap(tenant: string, lanes: readonly string[]): void;
   failed(tenant: string, error: unknown): void;
+  /** Everything that the log held when it was last asked is folded. */
+  level(tenant: string): void;
 }
 
 /** Keeps the index at the log's heads. A wake makes it prompt, the poll makes it sure. */
@@ -115,6 +117,7 @@ export class Follower {
           this.#events.folded(tenant, result);
           if (result.gaps.length > 0) this.#events.gap(tenant, result.gaps);
         });
+        this.#events.level(tenant);
       }
     } catch (error) {
       if (!this.#stop.signal.aborted) this.#events.failed(tenant, error); // the next poll tries again

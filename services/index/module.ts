@@ -45,6 +45,8 @@ export const indexModule: Module = {
       'From an instance’s stamp in the log to its being found, the slowest of each fold.',
       [5, 10, 25, 50, 100, 250, 1_000, 10_000, 60_000],
     );
+    // A new index shows too little until it has reached the log's heads: that is no state to be ready in.
+    const behind = new Set(store.fresh ? settings.list('index.tenants') : []);
     const follower = new Follower(data, store, {
       folded(tenant, result) {
         folded.add(result.instances);
@@ -55,8 +57,9 @@ export const indexModule: Module = {
       },
       gap(tenant, lanes) {
         log.warn({ tenant, lanes }, 'the log has gone on without this index, which is rebuilt');
-        rebuilder.run().catch((error) => log.error({ err: error }, 'the index could not be rebuilt'));
+        rebuilder.mend();
       },
+      level: (tenant) => void behind.delete(tenant),
       failed: (tenant, error) =>
         log.warn({ tenant, err: error }, 'the log could not be folded; the next poll tries again'),
     });
@@ -97,6 +100,7 @@ export const indexModule: Module = {
     serveIndex(context, { data, store, follower, rebuilder, alarms });
     context.readiness(() => {
       const lag = follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0);
+      if (behind.size > 0) return { ready: false, detail: 'the index is being built from the log' };
       return { ready: true, detail: rebuilder.running ? 'the index is being rebuilt' : `${lag} commits to fold` };
     });
     return {

@@ -12,12 +12,16 @@ export interface RebuilderOptions {
   log: Context['log'];
 }
 
+/** A disk that is full now may be full in a second. */
+const RETRY_MS = 60_000;
+
 /** Builds the index again beside the one that answers, and puts it in its place: whatever this one lacks, the log has. */
 export class Rebuilder {
   readonly #options: RebuilderOptions;
   readonly #stop = new AbortController();
   readonly #watching = new Set<() => void>();
   #running: Promise<void> | undefined;
+  #notBefore = 0;
   #commits = 0;
   #instances = 0;
 
@@ -36,6 +40,16 @@ export class Rebuilder {
       this.#tell();
     });
     return this.#running;
+  }
+
+  /** For a gap, which the follower meets at each look: not again at once when the last attempt failed. */
+  mend(): void {
+    if (performance.now() < this.#notBefore) return;
+    this.run().catch((error) => {
+      this.#notBefore = performance.now() + RETRY_MS;
+      if (!this.#stop.signal.aborted)
+        this.#options.log.error({ err: error }, 'the index could not be rebuilt; it is tried again in a minute');
+    });
   }
 
   /** Starts one, and tells how it goes. Whoever stops listening does not stop it. */

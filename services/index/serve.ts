@@ -10,6 +10,7 @@ import {
   type MetadataResponse,
 } from '#proto/index/v1/index.ts';
 import type { DataService } from '#proto/storage/v1/storage.ts';
+import { idKey } from './fold/order.ts';
 import type { Follower } from './follow.ts';
 import type { IndexStore } from './ports.ts';
 import type { Rebuilder } from './rebuild.ts';
@@ -83,7 +84,8 @@ async function* asking<Row>(
   affinity?: string,
 ): AsyncGenerator<Row> {
   const options = { signal: call.signal, ...(affinity === undefined ? {} : { affinity }) };
-  for (let attempt = 1; ; attempt++) {
+  const recovered = new Set<string>();
+  for (;;) {
     let given = 0;
     try {
       for await (const row of parts.store.query<Row>(name, args, options)) {
@@ -93,15 +95,16 @@ async function* asking<Row>(
       return;
     } catch (error) {
       if (!isHeadsLost(error)) throw error;
-      if (given > 0 || attempt > ATTEMPTS_MAX)
-        throw new GantryError('unavailable', 'headers are being read from the log again', { cause: error });
+      // Asked for a second time: the log does not give them either.
+      if (error.entries.some((id) => recovered.has(idKey(id))))
+        throw new GantryError('damaged', 'headers are neither in the index nor in the log', { cause: error });
+      for (const id of error.entries) recovered.add(idKey(id));
       await recoverHeads(parts.data, parts.store.settling, call.tenant, error.entries, call.signal);
+      // Rows are out already: they cannot be taken back, but the caller's next attempt finds the headers.
+      if (given > 0) throw new GantryError('unavailable', 'headers were read from the log again', { cause: error });
     }
   }
 }
-/** A study has many series, and each may lack its headers. */
-const ATTEMPTS_MAX = 64;
-
 async function metadataOf(
   parts: Parts,
   call: Call,

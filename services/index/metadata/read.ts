@@ -8,7 +8,13 @@ import { type Correction, correctionsFor, type Merge } from '../fold/correct.ts'
 import { dataSetOf } from '../fold/describe.ts';
 import { idKey } from '../fold/order.ts';
 import type { EntryRecord, InstanceView, JsonAttributes } from '../fold/types.ts';
-import { type MetadataEntry, metadataExists, withMetadataObject, writeMetadataObject } from './object.ts';
+import {
+  type MetadataEntry,
+  type MetadataObject,
+  metadataExists,
+  withMetadataObject,
+  writeMetadataObject,
+} from './object.ts';
 import { correctedText, instanceText, ROOT_MARK } from './text.ts';
 
 const ROOT_MARK_TEXT = String.fromCharCode(ROOT_MARK);
@@ -67,6 +73,14 @@ export class MetadataReader {
   heads(db: Database, row: SeriesRow, records: readonly EntryRecord[]): Header[] {
     const found = this.#find(db, row, records, (object, version) => object.head(version));
     return records.map((record) => found.get(versionOf(record))!);
+  }
+
+  /** Fails now with what `texts` would fail with later: before the first byte of an answer is out. */
+  ensure(db: Database, row: SeriesRow, records: readonly EntryRecord[]): void {
+    const { texts } = this.#of(row.id);
+    const lacking = records.filter((record) => !texts.has(versionOf(record)));
+    if (lacking.length > 0)
+      this.#find(db, row, lacking, (object, version) => (object.spots.has(version) ? THERE : undefined));
   }
 
   /** DICOM JSON texts with root marks, corrections laid over. */
@@ -129,7 +143,7 @@ export class MetadataReader {
     db: Database,
     row: SeriesRow,
     records: readonly EntryRecord[],
-    take: (object: { head(version: string): Header | undefined }, version: string) => Header | undefined,
+    take: (object: MetadataObject, version: string) => Header | undefined,
   ): Map<string, Header> {
     const found = new Map<string, Header>();
     if (row.metadata !== '') {
@@ -206,6 +220,8 @@ export class MetadataReader {
     }
   }
 }
+
+const THERE: Header = { head: Buffer.alloc(0), charset: '' };
 
 interface Held {
   revision: number;

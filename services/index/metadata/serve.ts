@@ -33,6 +33,7 @@ export function* metadata(
           : [],
       ),
   }));
+  for (const { row, records } of shown) reader.ensure(db, row, records);
   const found = shown.some(({ records }) => records.length > 0);
   const state = shown.map(({ row, records }) => `${row.seriesInstanceUid}:${row.revision}:${records.length}`);
   const corrected = statement(

@@ -160,9 +160,10 @@ export const keyText = (vr: string, text: string): string =>
 export function openIndex(path: string, options: { readOnly?: boolean } = {}): DatabaseSync {
   const db = new DatabaseSync(path, { readOnly: options.readOnly ?? false, timeout: 10_000 });
   if (!options.readOnly) {
+    // A checkpoint flushes, and a store waits behind it to be found: one for 16 MiB, not for 4.
     // A reader's long statement must not let the write-ahead log grow for ever: 64 MiB, then it is cut back.
     db.exec(
-      'PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;',
+      'PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;',
     );
   } else db.exec('PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 1073741824;');
   return db;
