@@ -208,7 +208,7 @@ function answer(rq: AssociateRq, decision: Extract<Decision, { accept: true }>, 
     applicationContext: APPLICATION_CONTEXT,
     contexts: decision.contexts,
     user: {
-      maxPduLength: limits.pduLengthMax,
+      maxPduLength: decision.pduLengthMax ?? limits.pduLengthMax,
       implementationClassUid: IMPLEMENTATION_CLASS_UID,
       implementationVersionName: IMPLEMENTATION_VERSION_NAME,
       // One at a time in both directions is what we do; the item is only allowed in answer to one (PS3.7 §D.3.3.3).

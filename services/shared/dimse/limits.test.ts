@@ -6,6 +6,7 @@ import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { COMMAND, type CommandSet } from './command.ts';
 import { LIMITS, type Limits, withDefaults } from './limits.ts';
+import { negotiate } from './negotiate.ts';
 import {
   associateRq,
   CT,
@@ -92,6 +93,16 @@ limit('pduLengthMax', 'is what we offer, as acceptor and as requestor', async ()
   assert.equal(association.ac.user.maxPduLength, 4096);
   assert.equal([...scp.acceptor.associations][0]!.rq.user.maxPduLength, 5000);
   await association.release();
+  // A decision may offer one peer less.
+  const { acceptor } = await startScp(readAll, {
+    onRequest: (rq) => ({
+      ...negotiate(rq, { abstractSyntax: () => true, transferSyntax: () => true }),
+      pduLengthMax: 2048,
+    }),
+  });
+  const other = await connect(toScp(acceptor.port));
+  assert.equal(other.ac.user.maxPduLength, 2048);
+  await other.release();
 });
 
 limit('pduLengthSent', 'holds when the peer would take any length', async () => {

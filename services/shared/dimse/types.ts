@@ -28,6 +28,8 @@ export type Decision =
       roles?: RoleSelection[];
       extended?: { sopClassUid: string; info: Buffer }[];
       userIdentityResponse?: Buffer;
+      /** What we offer this peer; absent: limits.pduLengthMax. */
+      pduLengthMax?: number;
     }
   | { accept: false; result: number; source: number; reason: number };
 
