@@ -182,7 +182,7 @@ async function* tar(path: string, gzip: boolean): AsyncGenerator<Item> {
   const fail = (error: Error) => archive.destroy(error);
   source.on('error', fail);
   plain.on('error', fail);
-  let tail = Buffer.alloc(0);
+  let tail: Buffer = Buffer.alloc(0);
   plain.on(
     'data',
     (chunk: Buffer) => (tail = (chunk.length < BLOCK ? Buffer.concat([tail, chunk]) : chunk).subarray(-BLOCK)),

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
 import { systemCall } from '#platform/call.ts';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { isLoopback } from '#platform/net.ts';
@@ -30,61 +31,75 @@ const VERSION = (
   JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version;
 
+export interface RegisteredRoute {
+  method: string;
+  url: string;
+  /** Of its config: null says on purpose that it touches nobody's data, undefined that somebody forgot. */
+  useCase: string | null | undefined;
+}
+
 /** The HTTP door: DICOMweb, the API, the viewer. */
 export const httpModule: Module = {
   name: 'gateway/http',
   settings: httpSettings,
   check: checkHttpSettings,
   async start(context: Context): Promise<Running> {
-    const { settings } = context;
-    const app = createHttp(context);
-    const registered: { method: string; url: string }[] = [];
-    app.addHook('onRoute', (route) => {
-      for (const method of [route.method].flat()) registered.push({ method, url: route.url });
-    });
-    const reader = createReader(context);
-    const written = createReadYourWrites(context);
-    const useCases = createUseCases(context);
-    const viewer = settings.string('http.viewerDir') || join(cacheDir(), 'ohif-3.13.2');
-    // Whoever stored something sees it in whatever is asked next.
-    app.addHook('preHandler', async (request) => {
-      if (request.routeOptions.config.useCase && request.method !== 'POST')
-        await written.settle(request.call, httpWriter(request));
-    });
-    await app.register(
-      async (dicomweb) => {
-        searchRoutes(dicomweb, context);
-        retrieveRoutes(dicomweb, reader);
-        metadataRoutes(dicomweb, context);
-        frameRoutes(dicomweb, reader, settings);
-        bulkDataRoutes(dicomweb, reader);
-        storeRoutes(dicomweb, context, written);
-        deleteRoutes(dicomweb, useCases);
-        capabilitiesRoute(dicomweb, registered);
-      },
-      { prefix: DICOMWEB },
-    );
-    uriRoutes(app, reader);
-    registerApi(app, apiRoutes(context, useCases, written), VERSION);
-    viewerRoutes(app, viewer);
-    healthRoutes(app, context);
-
-    const dimse = context.client(DimseService);
-    pageRoute(app, async () => {
-      const { aeTitle, host, port } = await dimse.listPeers(systemCall('main', 'page'), {});
-      return {
-        aeTitle,
-        dimseHost: host,
-        dimsePort: port,
-        open: settings.string('http.tokenFile') === '',
-        viewer: viewerIsThere(viewer),
-      };
-    });
+    const { app } = await httpDoor(context);
     const address = await listen(app, context);
     context.log.info(
-      { port: address.port, hosts: address.hosts, open: isLoopback(settings.string('http.host')) },
+      { port: address.port, hosts: address.hosts, open: isLoopback(context.settings.string('http.host')) },
       'HTTP door open',
     );
     return { stop: () => address.close() };
   },
 };
+
+/** The door before it listens, and all that it serves: tools/peers/audit.test.ts wants each route audited. */
+export async function httpDoor(context: Context): Promise<{ app: FastifyInstance; registered: RegisteredRoute[] }> {
+  const { settings } = context;
+  const app = createHttp(context);
+  const registered: RegisteredRoute[] = [];
+  app.addHook('onRoute', (route) => {
+    for (const method of [route.method].flat())
+      registered.push({ method, url: route.url, useCase: route.config?.useCase });
+  });
+  const reader = createReader(context);
+  const written = createReadYourWrites(context);
+  const useCases = createUseCases(context);
+  const viewer = settings.string('http.viewerDir') || join(cacheDir(), 'ohif-3.13.2');
+  // Whoever stored something sees it in whatever is asked next.
+  app.addHook('preHandler', async (request) => {
+    if (request.routeOptions.config.useCase && request.method !== 'POST')
+      await written.settle(request.call, httpWriter(request));
+  });
+  await app.register(
+    async (dicomweb) => {
+      searchRoutes(dicomweb, context);
+      retrieveRoutes(dicomweb, reader);
+      metadataRoutes(dicomweb, context);
+      frameRoutes(dicomweb, reader, settings);
+      bulkDataRoutes(dicomweb, reader);
+      storeRoutes(dicomweb, context, written);
+      deleteRoutes(dicomweb, useCases);
+      capabilitiesRoute(dicomweb, registered);
+    },
+    { prefix: DICOMWEB },
+  );
+  uriRoutes(app, reader);
+  registerApi(app, apiRoutes(context, useCases, written), VERSION);
+  viewerRoutes(app, viewer);
+  healthRoutes(app, context);
+
+  const dimse = context.client(DimseService);
+  pageRoute(app, async () => {
+    const { aeTitle, host, port } = await dimse.listPeers(systemCall('main', 'page'), {});
+    return {
+      aeTitle,
+      dimseHost: host,
+      dimsePort: port,
+      open: settings.string('http.tokenFile') === '',
+      viewer: viewerIsThere(viewer),
+    };
+  });
+  return { app, registered };
+}
