@@ -52,7 +52,7 @@ export function createReader(context: Context) {
     const { start, end } = range ?? { start: 0, end: fileLength(located) };
     let at = start;
     let place = located.place!;
-    for (let attempt = 0; at < end; attempt++) {
+    for (let resolvedAt = -1; at < end; ) {
       try {
         const { body } = await bulkRead(call, { places: [{ ...place, offset: place.offset + at, length: end - at }] });
         for await (const chunk of body) {
@@ -62,7 +62,9 @@ export function createReader(context: Context) {
         if (at < end)
           throw new GantryError('damaged', `instance ${located.sopInstanceUid} is shorter than its entry says`);
       } catch (error) {
-        if (attempt > 0 || !(error instanceof GantryError) || error.code !== 'not-found') throw error;
+        // Once for each byte that it stops at: a large file may move more than once while somebody slow reads it.
+        if (resolvedAt === at || !(error instanceof GantryError) || error.code !== 'not-found') throw error;
+        resolvedAt = at;
         place = (await relocate(call, located)).place!;
       }
     }

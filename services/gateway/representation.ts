@@ -1,5 +1,5 @@
 import { writePart10Prefix } from '#dicom/part10.ts';
-import { reencode } from '#dicom/reencode.ts';
+import { canReencode, reencode } from '#dicom/reencode.ts';
 import { encodingOf } from '#dicom/uids.ts';
 import type { Call } from '#platform/call.ts';
 import type { Located } from '#proto/index/v1/index.ts';
@@ -18,10 +18,7 @@ export const isEncapsulated = (transferSyntaxUid: string): boolean => encodingOf
 export function represent(located: Located, asked: string): Representation | undefined {
   const stored = located.transferSyntaxUid;
   if (asked === '*' || asked === stored) return { transferSyntaxUid: stored, asStored: true };
-  if (isEncapsulated(stored)) return undefined;
-  if (asked === EXPLICIT_VR_LITTLE_ENDIAN || asked === IMPLICIT_VR_LITTLE_ENDIAN)
-    return { transferSyntaxUid: asked, asStored: false };
-  return undefined;
+  return canReencode(stored, asked) ? { transferSyntaxUid: asked, asStored: false } : undefined;
 }
 
 /** The data set (no group 0002) in the given representation. */

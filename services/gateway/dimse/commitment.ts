@@ -1,7 +1,8 @@
+import { deflateSync, inflateSync } from 'node:zlib';
 import type { DataSet } from '#dicom/dataset.ts';
 import { Part10Digest } from '#dicom/digest.ts';
 import { Tag } from '#dicom/tags.ts';
-import { isAcceptableUid } from '#dicom/uids.ts';
+import { isAcceptableUid, isStorageClass } from '#dicom/uids.ts';
 import { encodeDataSet } from '#dicom/write.ts';
 import { nEventReport } from '#dimse/scu.ts';
 import { STATUS, statusKind } from '#dimse/status.ts';
@@ -23,7 +24,12 @@ const QUEUE = 'commitment.report';
 const ATTEMPTS_MAX = 60; // with the last wait repeated, about two days: longer than a modality is switched off for a weekend night
 const BACKOFF_MS = [1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000];
 const FOLD_WAIT_MS = 60_000;
-const DUPLICATE_TRANSACTION_UID = 0x0131; // PS3.7 §C.5.27
+const DUPLICATE_TRANSACTION_UID = 0x0131; // PS3.3 §C.14.1.1; PS3.7 has no status of its own for it
+/** A Transaction UID is known again for so long. UIDs are unique anyway: this finds senders that repeat themselves, not those that forge. */
+const REMEMBER_MS = 30 * 24 * 3_600_000;
+const SWEEP_MS = 3_600_000;
+/** References looked up at once. */
+const LOOKUP_MAX = 256;
 
 interface Reference {
   sopClassUid: string;
@@ -42,11 +48,15 @@ export function createCommitments(door: Door) {
   const storage = context.client(DataService);
   /** Associations that asked for their report on the same one. */
   const asking = new Map<string, { association: Association; contextId: number }>();
+  /** Requests whose N-ACTION-RSP is not out yet: no report may overtake it. */
+  const answering = new Map<string, PromiseWithResolvers<void>>();
+  let swept = 0;
 
   async function handle(session: Session, incoming: Incoming): Promise<void> {
     const transaction = { uid: '' };
     let status: number = STATUS.SUCCESS;
     let references = 0;
+    let queued: string | undefined;
     try {
       const payload = parse(session, incoming, await readIdentifier(session, incoming));
       transaction.uid = payload.transactionUid;
@@ -55,25 +65,17 @@ export function createCommitments(door: Door) {
       if (!same && !session.peer?.host) {
         throw new GantryError('failed-precondition', 'no address configured to report to');
       }
-      await once(session.call, payload);
-      if (same) remember(payload, session.association, incoming.contextId);
-      try {
-        await context.jobs.add({
-          queue: QUEUE,
-          key: keyOf(payload),
-          tenant: session.call.tenant,
-          payload: Buffer.from(JSON.stringify(payload)),
-        });
-      } catch (error) {
-        await context.kv.delete(session.call.tenant, `commitment/${keyOf(payload)}`);
-        throw error;
-      }
-      // The answer goes first, the report after it (PS3.4 §J.3.2): the job waits for this.
+      await queue(session.call, payload);
+      queued = keyOf(payload);
+      if (same) remember(queued, session.association, incoming.contextId);
+      // The answer goes first, the report after it: its job waits for `answering`.
       await session.association.respond(incoming, { status: STATUS.SUCCESS });
     } catch (error) {
       const answer = failure(session, error, (code) => STATUS_OF[code] ?? STATUS.PROCESSING_FAILURE);
       status = answer.status;
-      await session.association.respond(incoming, answer);
+      if (queued === undefined) await session.association.respond(incoming, answer);
+    } finally {
+      if (queued !== undefined) answered(queued);
     }
     audit(session, {
       event: 'Application Activity',
@@ -85,19 +87,42 @@ export function createCommitments(door: Door) {
     });
   }
 
-  /** A Transaction UID again is refused (0131), across restarts too. */
-  async function once(call: Call, payload: Payload): Promise<void> {
+  /** A Transaction UID again is refused (0131): by the queue while its report is due, then by what is remembered of it. */
+  async function queue(call: Call, payload: Payload): Promise<void> {
+    const again = new GantryError('already-exists', 'this Transaction UID was used before');
+    const key = keyOf(payload);
+    if (answering.has(key) || (await context.kv.get(call.tenant, markOf(key))) !== undefined) throw again;
+    answering.set(key, Promise.withResolvers());
     try {
-      await context.kv.put(call.tenant, `commitment/${keyOf(payload)}`, Buffer.from(new Date().toISOString()), 0);
+      const job = { queue: QUEUE, key, tenant: call.tenant, payload: packed(payload) };
+      if (!(await context.jobs.add(job)).added) throw again;
     } catch (error) {
-      if (error instanceof GantryError && error.code === 'conflict')
-        throw new GantryError('already-exists', 'this Transaction UID was used before');
+      answered(key);
       throw error;
     }
   }
 
-  function remember(payload: Payload, association: Association, contextId: number): void {
-    const key = keyOf(payload);
+  function answered(key: string): void {
+    answering.get(key)?.resolve();
+    answering.delete(key);
+  }
+
+  /** Reported: the queue forgets the transaction, this does not, for a while. A mark that cannot be written costs no report. */
+  async function mark(call: Call, key: string): Promise<void> {
+    try {
+      await context.kv.put(call.tenant, markOf(key), Buffer.from(new Date().toISOString()));
+      if (Date.now() - swept < SWEEP_MS) return;
+      swept = Date.now();
+      for (const old of await context.kv.list(call.tenant, MARKS)) {
+        const at = Date.parse((await context.kv.get(call.tenant, old.key))?.value.toString() ?? '');
+        if (!(Date.now() - at < REMEMBER_MS)) await context.kv.delete(call.tenant, old.key);
+      }
+    } catch (error) {
+      context.log.warn({ err: error, requestId: call.requestId }, 'a reported transaction could not be remembered');
+    }
+  }
+
+  function remember(key: string, association: Association, contextId: number): void {
     asking.set(key, { association, contextId });
     void association.closed.then(() => asking.delete(key));
   }
@@ -139,15 +164,33 @@ export function createCommitments(door: Door) {
     if (!reached) throw new GantryError('unavailable', 'the index is behind the log');
     const held: Reference[] = [];
     const failed: (Reference & { reason: number })[] = [];
-    for (const reference of payload.references) {
-      const found = await door.reader.locate(call, { sopInstanceUids: [reference.sopInstanceUid] });
-      const fit = found.filter((one) => reference.sopClassUid === '' || one.sopClassUid === reference.sopClassUid);
-      if (found.length === 0) failed.push({ ...reference, reason: STATUS.NO_SUCH_SOP_INSTANCE });
-      else if (fit.length === 0) failed.push({ ...reference, reason: STATUS.CLASS_INSTANCE_CONFLICT });
-      else if (await whole(call, fit[0]!)) held.push(reference);
-      else failed.push({ ...reference, reason: STATUS.PROCESSING_FAILURE });
+    for (let at = 0; at < payload.references.length; at += LOOKUP_MAX) {
+      const references = payload.references.slice(at, at + LOOKUP_MAX);
+      const sopInstanceUids = [...new Set(references.map((one) => one.sopInstanceUid))];
+      const found = Map.groupBy(await door.reader.locate(call, { sopInstanceUids }), (one) => one.sopInstanceUid);
+      for (const reference of references) {
+        const reason = await reasonOf(call, reference, found.get(reference.sopInstanceUid) ?? []);
+        if (reason === undefined) held.push(reference);
+        else failed.push({ ...reference, reason });
+      }
     }
     return { held, failed };
+  }
+
+  /** Why it is not held (PS3.3 §C.14.1.1); undefined: every instance of that UID, in whatever study, was read and is whole. */
+  async function reasonOf(
+    call: Call,
+    { sopClassUid }: Reference,
+    found: readonly Located[],
+  ): Promise<number | undefined> {
+    if (found.length === 0)
+      return sopClassUid === '' || isStorageClass(sopClassUid)
+        ? STATUS.NO_SUCH_SOP_INSTANCE
+        : STATUS.SOP_CLASS_NOT_SUPPORTED;
+    const fit = found.filter((one) => sopClassUid === '' || one.sopClassUid === sopClassUid);
+    if (fit.length === 0) return STATUS.CLASS_INSTANCE_CONFLICT;
+    for (const located of fit) if (!(await whole(call, located))) return STATUS.PROCESSING_FAILURE;
+    return undefined;
   }
 
   async function whole(call: Call, located: Located): Promise<boolean> {
@@ -167,7 +210,8 @@ export function createCommitments(door: Door) {
   }
 
   async function report(job: Job): Promise<void> {
-    const payload = JSON.parse(job.payload.toString('utf8')) as Payload;
+    const payload = unpacked(job.payload);
+    await answering.get(job.key)?.promise;
     const call = systemCall(job.tenant, `commitment-${payload.transactionUid}`, job.signal);
     const { held, failed } = await examine(call, payload);
     const event = {
@@ -179,22 +223,22 @@ export function createCommitments(door: Door) {
       encodeDataSet(eventDataSet(payload, held, failed, context.settings.string('dimse.aeTitle')), {
         transferSyntaxUid,
       });
-    const waiting = asking.get(keyOf(payload));
+    const waiting = asking.get(job.key);
     if (waiting !== undefined && !waiting.association.signal.aborted) {
       const { association, contextId } = waiting;
       const data = body(association.contexts.get(contextId)!.transferSyntax);
       const { status } = await nEventReport(association, { ...event, data }, { contextId });
       if (statusKind(status) !== 'failure') {
-        asking.delete(keyOf(payload));
-        return;
+        asking.delete(job.key);
+        return mark(call, job.key);
       }
     }
     const peer = peerOf(context.settings, payload.aeTitle);
     if (!peer?.host) throw new GantryError('failed-precondition', `no address is configured for ${payload.aeTitle}`);
     // We are the SCP of a service whose SCU listens: role selection turns the roles round (PS3.4 §J.3.3).
     const association = await dial(
+      context.settings,
       peer,
-      context.settings.string('dimse.aeTitle'),
       [
         {
           abstractSyntax: STORAGE_COMMITMENT,
@@ -214,6 +258,7 @@ export function createCommitments(door: Door) {
           'unavailable',
           `${payload.aeTitle} answered the report with ${status.toString(16).padStart(4, '0')}`,
         );
+      await mark(call, job.key);
       await association.release();
     } finally {
       association.abort(); // harmless when it was released
@@ -226,7 +271,7 @@ export function createCommitments(door: Door) {
     async list(tenant: string): Promise<CommitmentRow[]> {
       const rows = (await context.jobs.list(QUEUE)).filter((row) => row.tenant === tenant);
       return rows.map((row) => {
-        const payload = JSON.parse(row.payload.toString('utf8')) as Payload;
+        const payload = unpacked(row.payload);
         return {
           transactionUid: payload.transactionUid,
           aeTitle: payload.aeTitle,
@@ -254,6 +299,13 @@ const STATUS_OF: Partial<Record<string, number>> = {
 };
 
 const keyOf = (payload: Payload): string => `${payload.aeTitle}/${payload.transactionUid}`;
+
+const MARKS = 'commitment/';
+const markOf = (key: string): string => `${MARKS}${key}`;
+
+/** 20,000 references are 2.6 MB of JSON, and UIDs that are mostly alike: a tenth of it fits a job's payload. */
+const packed = (payload: Payload): Buffer => deflateSync(JSON.stringify(payload));
+const unpacked = (bytes: Buffer): Payload => JSON.parse(inflateSync(bytes).toString('utf8')) as Payload;
 
 function eventDataSet(
   payload: Payload,

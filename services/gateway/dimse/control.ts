@@ -42,8 +42,8 @@ export function serveControl(
       const answer = (ok: boolean, detail: string) => ({ ok, detail, milliseconds: performance.now() - began });
       try {
         const association = await dial(
+          settings,
           peer,
-          settings.string('dimse.aeTitle'),
           [{ abstractSyntax: VERIFICATION, transferSyntaxes: [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN] }],
           call.signal,
         );

@@ -1,9 +1,11 @@
+import { canReencode } from '#dicom/reencode.ts';
 import { connect } from '#dimse/requestor.ts';
 import { store } from '#dimse/scu.ts';
 import { storeKind } from '#dimse/status.ts';
 import type { AcceptedContext, Association } from '#dimse/types.ts';
 import type { Call } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
+import type { Settings } from '#platform/module.ts';
 import type { Peer } from '#platform/peers.ts';
 import type { Located } from '#proto/index/v1/index.ts';
 import type { Reader } from '../read.ts';
@@ -11,9 +13,10 @@ import {
   dataSetBytes,
   EXPLICIT_VR_LITTLE_ENDIAN,
   IMPLICIT_VR_LITTLE_ENDIAN,
-  isEncapsulated,
   type Representation,
+  represent,
 } from '../representation.ts';
+import { limitsFrom } from './settings.ts';
 
 const CONTEXTS_MAX = 128; // PS3.8 §9.3.2.2: odd ids from 1 to 255
 
@@ -22,21 +25,25 @@ export interface ProposedContext {
   transferSyntaxes: string[];
 }
 
+const keyOf = ({ abstractSyntax, transferSyntaxes }: ProposedContext): string =>
+  `${abstractSyntax}|${transferSyntaxes.join('|')}`;
+
 /**
  * The contexts that a list of instances needs. Each stored syntax is proposed alone, so that the destination cannot choose another one
- * for it; native ones may also go as Explicit or Implicit VR Little Endian.
+ * for it; native ones may also go as Explicit or Implicit VR Little Endian. Where the peer's syntaxes are configured (`preferred`),
+ * no other is proposed: some take what they cannot show.
  */
 export function contextsFor(instances: readonly Located[], preferred: readonly string[]): ProposedContext[] {
   const contexts: ProposedContext[] = [];
   const seen = new Set<string>();
   const propose = (abstractSyntax: string, transferSyntaxes: string[]) => {
-    const key = `${abstractSyntax}|${transferSyntaxes.join('|')}`;
-    if (!seen.has(key)) contexts.push({ abstractSyntax, transferSyntaxes });
-    seen.add(key);
+    const context = { abstractSyntax, transferSyntaxes };
+    if (!seen.has(keyOf(context))) contexts.push(context);
+    seen.add(keyOf(context));
   };
   for (const { sopClassUid, transferSyntaxUid } of instances) {
-    propose(sopClassUid, [transferSyntaxUid]);
-    if (!isEncapsulated(transferSyntaxUid)) {
+    if (preferred.length === 0 || preferred.includes(transferSyntaxUid)) propose(sopClassUid, [transferSyntaxUid]);
+    if (canReencode(transferSyntaxUid, EXPLICIT_VR_LITTLE_ENDIAN)) {
       const native = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
       const wanted = preferred.filter((uid) => native.includes(uid));
       propose(sopClassUid, wanted.length > 0 ? wanted : native);
@@ -45,43 +52,48 @@ export function contextsFor(instances: readonly Located[], preferred: readonly s
   return contexts;
 }
 
+/** An instance, and all that it is kept as (other transfer syntaxes are renditions), most wanted first. */
+export interface Retrievable {
+  studyInstanceUid: string;
+  sopInstanceUid: string;
+  kept: Located[];
+}
+
 /** Runs of instances whose contexts fit one association: a study of many classes and syntaxes takes several. */
-export function* batches(instances: readonly Located[], preferred: readonly string[]): Generator<Located[]> {
-  let batch: Located[] = [];
-  const keys = new Set<string>();
-  let contexts = 0;
+export function* batches(instances: readonly Retrievable[], preferred: readonly string[]): Generator<Retrievable[]> {
+  let batch: Retrievable[] = [];
+  const contexts = new Set<string>();
   for (const instance of instances) {
-    const key = `${instance.sopClassUid}|${instance.transferSyntaxUid}`;
-    if (!keys.has(key)) {
-      const needs = contextsFor([instance], preferred).length;
-      if (contexts + needs > CONTEXTS_MAX) {
-        yield batch;
-        batch = [];
-        keys.clear();
-        contexts = 0;
-      }
-      keys.add(key);
-      contexts += needs;
+    const needs = contextsFor(instance.kept, preferred).map(keyOf);
+    const more = needs.filter((key) => !contexts.has(key)).length;
+    if (batch.length > 0 && contexts.size + more > CONTEXTS_MAX) {
+      yield batch;
+      batch = [];
+      contexts.clear();
     }
+    for (const key of needs) contexts.add(key);
     batch.push(instance);
   }
   if (batch.length > 0) yield batch;
 }
 
-/** The context on which an instance can go to the other side, and how: as stored, else native as Explicit or Implicit VR LE. */
-export function chooseContext(
-  contexts: Iterable<AcceptedContext>,
-  instance: Located,
-  usable: (context: AcceptedContext) => boolean,
-): { context: AcceptedContext; as: Representation } | undefined {
-  const fit = [...contexts].filter((context) => context.abstractSyntax === instance.sopClassUid && usable(context));
-  const stored = fit.find((context) => context.transferSyntax === instance.transferSyntaxUid);
-  if (stored !== undefined)
-    return { context: stored, as: { transferSyntaxUid: stored.transferSyntax, asStored: true } };
-  if (isEncapsulated(instance.transferSyntaxUid)) return undefined;
-  for (const syntax of [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]) {
-    const context = fit.find((one) => one.transferSyntax === syntax);
-    if (context !== undefined) return { context, as: { transferSyntaxUid: syntax, asStored: false } };
+/** What of an instance goes to the other side, on which context, and how. */
+export interface Chosen {
+  located: Located;
+  context: AcceptedContext;
+  as: Representation;
+}
+
+/** As stored where that syntax was accepted, else native as Explicit or Implicit VR LE; else the next that it is kept as. */
+export function chooseContext(contexts: Iterable<AcceptedContext>, instance: Retrievable): Chosen | undefined {
+  const all = [...contexts];
+  for (const located of instance.kept) {
+    const fit = all.filter((context) => context.abstractSyntax === located.sopClassUid);
+    for (const syntax of [located.transferSyntaxUid, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]) {
+      const context = fit.find((one) => one.transferSyntax === syntax);
+      const as = represent(located, syntax);
+      if (context !== undefined && as !== undefined) return { located, context, as };
+    }
   }
   return undefined;
 }
@@ -97,18 +109,18 @@ export async function sendOne(
   association: Association,
   reader: Reader,
   call: Call,
-  instance: Located,
-  chosen: { context: AcceptedContext; as: Representation } | undefined,
+  chosen: Chosen | undefined,
   options: { moveOriginatorAeTitle?: string; moveOriginatorMessageId?: number; responseTimeoutMs?: number },
 ): Promise<SubOperation> {
   if (chosen === undefined) {
     return {
       outcome: 'failed',
-      reason: `its transfer syntax ${instance.transferSyntaxUid} was not accepted, and this release does not transcode`,
+      reason: 'its transfer syntax was not accepted, and this release does not transcode',
     };
   }
+  const { located } = chosen;
   // The first bytes are read before the command goes out: an instance that cannot be read costs its own sub-operation, not the association.
-  const bytes = dataSetBytes(reader, call, instance, chosen.as)[Symbol.asyncIterator]();
+  const bytes = dataSetBytes(reader, call, located, chosen.as)[Symbol.asyncIterator]();
   let first: IteratorResult<Buffer>;
   try {
     first = await bytes.next();
@@ -126,8 +138,8 @@ export async function sendOne(
     association,
     {
       contextId: chosen.context.id,
-      sopClassUid: instance.sopClassUid,
-      sopInstanceUid: instance.sopInstanceUid,
+      sopClassUid: located.sopClassUid,
+      sopInstanceUid: located.sopInstanceUid,
       data,
       moveOriginatorAeTitle: options.moveOriginatorAeTitle,
       moveOriginatorMessageId: options.moveOriginatorMessageId,
@@ -141,10 +153,10 @@ export async function sendOne(
     : { outcome: kind === 'warning' ? 'warning' : 'completed' };
 }
 
-/** An association to a configured peer. */
+/** An association to a configured peer, under the limits of the door and those of the peer. */
 export function dial(
-  peer: Pick<Peer, 'host' | 'port' | 'aeTitle' | 'connectTimeoutMs' | 'responseTimeoutMs'>,
-  ourAeTitle: string,
+  settings: Settings,
+  peer: Pick<Peer, 'host' | 'port' | 'aeTitle' | 'pduLengthMax' | 'connectTimeoutMs' | 'responseTimeoutMs'>,
   contexts: ProposedContext[],
   signal?: AbortSignal,
   roles?: { sopClassUid: string; scu: boolean; scp: boolean }[],
@@ -152,11 +164,16 @@ export function dial(
   return connect({
     host: peer.host,
     port: peer.port,
-    callingAeTitle: ourAeTitle,
+    callingAeTitle: settings.string('dimse.aeTitle'),
     calledAeTitle: peer.aeTitle,
     contexts,
     roles,
     signal,
-    limits: { acceptTimeoutMs: peer.connectTimeoutMs, responseTimeoutMs: peer.responseTimeoutMs },
+    limits: {
+      ...limitsFrom(settings),
+      ...(peer.pduLengthMax > 0 ? { pduLengthMax: peer.pduLengthMax } : {}),
+      acceptTimeoutMs: peer.connectTimeoutMs,
+      responseTimeoutMs: peer.responseTimeoutMs,
+    },
   });
 }

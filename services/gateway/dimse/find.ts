@@ -14,7 +14,7 @@ export const find: Handler = async (session, incoming) => {
   const { association, call, door, peer } = session;
   const { settings } = door.context;
   let rows = 0;
-  let status: number = STATUS.SUCCESS;
+  let status: number = STATUS.PROCESSING_FAILURE;
   try {
     const identifier = await readIdentifier(session, incoming);
     const query = parseFindIdentifier(identifier, {
@@ -46,7 +46,7 @@ export const find: Handler = async (session, incoming) => {
         more = row.more; // the index gives a page at a time; a C-FIND has all of them
       }
     }
-    if (incoming.cancelSignal.aborted) status = STATUS.CANCEL;
+    status = incoming.cancelSignal.aborted ? STATUS.CANCEL : STATUS.SUCCESS;
     await association.respond(incoming, { status });
   } catch (error) {
     if (incoming.cancelSignal.aborted && !association.signal.aborted) {
@@ -57,19 +57,20 @@ export const find: Handler = async (session, incoming) => {
       const answer = failure(session, error, (code) =>
         code === 'invalid-argument'
           ? STATUS.DATA_SET_MISMATCH
-          : code === 'too-broad' || code === 'unavailable'
+          : code === 'too-broad' || code === 'too-large' || code === 'unavailable'
             ? STATUS.OUT_OF_RESOURCES
             : STATUS.CANNOT_UNDERSTAND,
       );
       status = answer.status;
       await association.respond(incoming, answer);
     }
+  } finally {
+    audit(session, {
+      event: 'Query',
+      action: 'E',
+      outcome: status === STATUS.SUCCESS ? 0 : status === STATUS.CANCEL ? 4 : 8,
+      useCase: 'dimse.c-find',
+      objects: [{ type: 'query', id: `${modelOf(incoming.abstractSyntax)!.name} ${rows}` }],
+    });
   }
-  audit(session, {
-    event: 'Query',
-    action: 'E',
-    outcome: status === STATUS.SUCCESS ? 0 : status === STATUS.CANCEL ? 4 : 8,
-    useCase: 'dimse.c-find',
-    objects: [{ type: 'query', id: `${modelOf(incoming.abstractSyntax)!.name} ${rows}` }],
-  });
 };

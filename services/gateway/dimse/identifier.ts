@@ -26,11 +26,13 @@ export async function readIdentifier(session: Session, incoming: Incoming): Prom
 export function retrieveRequest(session: Session, incoming: Incoming, identifier: DataSet): Partial<LocateRequest> {
   const model = modelOf(incoming.abstractSyntax)!;
   const uids = (tag: number): string[] => identifier.strings(tag).filter((uid) => uid !== '');
-  const patientId = identifier.string(Tag.PatientID) ?? '';
+  // In Study Root it is no unique key, and whatever it says is not asked for.
+  const patientIds = model.name === 'study-root' ? [] : identifier.strings(Tag.PatientID);
+  const patientId = patientIds[0]?.trim() ?? '';
   const studies = uids(Tag.StudyInstanceUID);
   const series = uids(Tag.SeriesInstanceUID);
   const instances = uids(Tag.SOPInstanceUID);
-  const said = identifier.string(Tag.QueryRetrieveLevel)?.trim();
+  const said = identifier.string(Tag.QueryRetrieveLevel)?.trim().toUpperCase();
   // A missing level is the lowest unique key that is there: some SCUs leave it out.
   const level = (said ||
     (instances.length > 0
@@ -48,7 +50,7 @@ export function retrieveRequest(session: Session, incoming: Incoming, identifier
     throw refuse('Patient/Study Only ends at STUDY level', Tag.QueryRetrieveLevel);
 
   for (const [tag, values] of [
-    [Tag.PatientID, [patientId]],
+    [Tag.PatientID, patientIds],
     [Tag.StudyInstanceUID, studies],
     [Tag.SeriesInstanceUID, series],
     [Tag.SOPInstanceUID, instances],
@@ -56,6 +58,7 @@ export function retrieveRequest(session: Session, incoming: Incoming, identifier
     if (values.some((value) => value.includes('*') || (tag !== Tag.PatientID && value.includes('?'))))
       throw refuse('a unique key of a retrieval holds a wildcard', tag);
   }
+  if (patientIds.length > 1) throw refuse('more than one Patient ID in a retrieval', Tag.PatientID);
   const relational =
     granted(session.association, incoming.abstractSyntax, 0) || session.peer?.relationalLenient === true;
   const need = (present: boolean, name: string, tag: number): void => {
@@ -65,22 +68,23 @@ export function retrieveRequest(session: Session, incoming: Incoming, identifier
     if (!relational) need(values.length > 0, name, tag);
     if (values.length > 1) throw refuse(`more than one ${name} above the level of a retrieval`, tag);
   };
+  // Below PATIENT level a Patient ID may be left out, since the Study Instance UID says as much; where it is given, it counts.
   if (level === 'PATIENT') {
     need(patientId !== '', 'Patient ID', Tag.PatientID); // an empty one joins nobody
     return { patientId };
   }
   if (level === 'STUDY') {
     need(studies.length > 0, 'Study Instance UID', Tag.StudyInstanceUID);
-    return { studyInstanceUids: studies };
+    return { patientId, studyInstanceUids: studies };
   }
   above(studies, 'Study Instance UID', Tag.StudyInstanceUID);
   if (level === 'SERIES') {
     need(series.length > 0, 'Series Instance UID', Tag.SeriesInstanceUID);
-    return { studyInstanceUids: studies, seriesInstanceUids: series };
+    return { patientId, studyInstanceUids: studies, seriesInstanceUids: series };
   }
   above(series, 'Series Instance UID', Tag.SeriesInstanceUID);
   need(instances.length > 0, 'SOP Instance UID', Tag.SOPInstanceUID);
-  return { studyInstanceUids: studies, seriesInstanceUids: series, sopInstanceUids: instances };
+  return { patientId, studyInstanceUids: studies, seriesInstanceUids: series, sopInstanceUids: instances };
 }
 
 const refuse = (message: string, tag: number): GantryError =>

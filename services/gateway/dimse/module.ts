@@ -1,7 +1,8 @@
 import { ulid } from 'ulid';
 import { listen } from '#dimse/acceptor.ts';
+import type { CloseReason } from '#dimse/errors.ts';
 import { STATUS } from '#dimse/status.ts';
-import type { Acceptor, Association } from '#dimse/types.ts';
+import type { Acceptor, Association, Incoming } from '#dimse/types.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { listenHosts } from '#platform/net.ts';
@@ -17,7 +18,7 @@ import { move } from './move.ts';
 import { decide, peerOf } from './policy.ts';
 import { createRetrieves } from './retrieves.ts';
 import { serviceFor } from './services.ts';
-import { audit, type Door, type Handler, type Session } from './session.ts';
+import { audit, type Door, failure, type Handler, isOurselves, type Session } from './session.ts';
 import { checkDimseSettings, dimseSettings, limitsFrom } from './settings.ts';
 import { store } from './store.ts';
 
@@ -61,10 +62,12 @@ export const dimseModule: Module = {
       const requestId = ulid();
       const nobody = { id: callingAeTitle, kind: 'ae', roles: [], tenant: 'main' };
       const first = { tenant: 'main', principal: nobody, requestId, signal: association.signal };
-      const { principal } = await auth.authenticate(first, {
-        evidence: { $case: 'ae', value: { callingAeTitle, calledAeTitle } },
-        address: peer.address,
-      });
+      const { principal } = isOurselves(settings.string('dimse.aeTitle'), callingAeTitle, peer.address)
+        ? { principal: { ...nobody, roles: ['peer'] } } // auth may run on another machine, and could not tell that this one is ours
+        : await auth.authenticate(first, {
+            evidence: { $case: 'ae', value: { callingAeTitle, calledAeTitle } },
+            address: peer.address,
+          });
       if (principal === undefined) throw new GantryError('unauthenticated', 'who calls could not be told');
       const session: Session = {
         door,
@@ -80,33 +83,43 @@ export const dimseModule: Module = {
         'association opened',
       );
       try {
-        for await (const incoming of association.messages()) {
-          const row = serviceFor(incoming.abstractSyntax, incoming.command.commandField);
-          const handler = row === undefined ? undefined : handlers[row.useCase];
-          if (row === undefined || handler === undefined) {
-            await association.respond(incoming, { status: STATUS.UNRECOGNIZED_OPERATION });
-            continue;
-          }
-          operations.add(1, { service: row.useCase });
-          const { allowed } = await auth.authorize(session.call, { principal, action: row.useCase, resource: '' });
-          if (!allowed) {
-            await incoming.data?.discard();
-            await association.respond(incoming, {
-              status: STATUS.NOT_AUTHORIZED,
-              errorComment: 'not allowed for this AE title',
-            });
-            continue;
-          }
-          await handler(session, incoming);
-        }
+        for await (const incoming of association.messages()) await operate(session, incoming);
+      } catch (error) {
+        association.abort('an operation failed'); // before anybody waits for its end
+        throw error;
       } finally {
         sessions.delete(association);
         const reason = await association.closed;
-        ended(session, reason.kind);
+        ended(session, reason);
       }
     }
 
-    function ended(session: Session, how: string): void {
+    async function operate(session: Session, incoming: Incoming): Promise<void> {
+      const { association } = session;
+      const row = serviceFor(incoming.abstractSyntax, incoming.command.commandField);
+      const handler = row === undefined ? undefined : handlers[row.useCase];
+      if (row === undefined || handler === undefined) {
+        await association.respond(incoming, { status: STATUS.UNRECOGNIZED_OPERATION });
+        return;
+      }
+      operations.add(1, { service: row.useCase });
+      let refusal: { status: number; errorComment?: string } | undefined;
+      try {
+        const request = { principal: session.call.principal, action: row.useCase, resource: '' };
+        const { allowed } = await auth.authorize(session.call, request);
+        if (!allowed) refusal = { status: STATUS.NOT_AUTHORIZED, errorComment: 'not allowed for this AE title' };
+        else if (!association.contexts.get(incoming.contextId)!.requestorScu)
+          refusal = { status: STATUS.NOT_AUTHORIZED, errorComment: 'role selection left you no SCU on this context' };
+      } catch (error) {
+        refusal = failure(session, error);
+      }
+      if (refusal === undefined) return handler(session, incoming);
+      await incoming.data?.discard();
+      await association.respond(incoming, refusal);
+    }
+
+    function ended(session: Session, reason: CloseReason): void {
+      const how = reason.kind;
       const { association, call, stored } = session;
       associations.add(1, { ended: how });
       log.info(
@@ -115,6 +128,8 @@ export const dimseModule: Module = {
           callingAeTitle: association.callingAeTitle,
           address: association.peer.address,
           ended: how,
+          detail: reason.detail,
+          limit: reason.limit,
           instances: stored.instances,
           bytes: stored.bytes,
           refused: stored.refused,
@@ -159,6 +174,13 @@ export const dimseModule: Module = {
             return decision;
           },
           onAssociation: serve,
+          onClosed: (association, reason, peer) => {
+            // Told and counted above: what was established, and what was rejected.
+            if (association !== undefined || reason.kind === 'rejected') return;
+            associations.add(1, { ended: reason.kind });
+            const { kind, detail, limit } = reason;
+            log.debug({ address: peer.address, ended: kind, detail, limit }, 'connection without an association');
+          },
           onError: (error, association) =>
             log.warn(
               { err: error, associationId: association && sessions.get(association)?.call.requestId },

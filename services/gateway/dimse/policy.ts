@@ -1,12 +1,13 @@
-import { encodingOf, isStorageClass } from '#dicom/uids.ts';
+import { isStorageClass, TransferSyntaxUid } from '#dicom/uids.ts';
 import { negotiate } from '#dimse/negotiate.ts';
 import type { AssociateRq } from '#dimse/pdu.ts';
 import { REJECT } from '#dimse/reasons.ts';
 import type { Association, Decision } from '#dimse/types.ts';
 import type { Settings } from '#platform/module.ts';
 import { isLoopback } from '#platform/net.ts';
-import type { Peer } from '#platform/peers.ts';
+import type { Peer, PeerService } from '#platform/peers.ts';
 import { MODELS, servicesOf } from './services.ts';
+import { isOurselves } from './session.ts';
 
 const title = (text: string): string => text.replace(/[\0 ]+$/, '').replace(/^[\0 ]+/, '');
 
@@ -22,7 +23,13 @@ export function decide(settings: Settings, open: Iterable<Association>, rq: Asso
   const ours = settings.string('dimse.aeTitle');
   if (called !== ours && !settings.boolean('dimse.acceptAnyCalledTitle')) return REJECT.calledAeTitle;
   const peer = peerOf(settings, calling);
-  if (peer === undefined && !isLoopback(address) && !settings.boolean('dimse.acceptUnknown'))
+  // We call ourselves when somebody moves to us, from whatever address of this machine we listen on.
+  if (
+    peer === undefined &&
+    !isOurselves(ours, calling, address) &&
+    !isLoopback(address) &&
+    !settings.boolean('dimse.acceptUnknown')
+  )
     return REJECT.callingAeTitle;
 
   let all = 0;
@@ -37,15 +44,23 @@ export function decide(settings: Settings, open: Iterable<Association>, rq: Asso
       : settings.number('dimse.associationsPerPeerMax');
   if (all >= settings.number('dimse.associationsMax') || same >= perPeer) return REJECT.localLimitExceeded;
 
-  return negotiate(rq, {
+  const may = (service: PeerService): boolean => peer === undefined || peer.services.includes(service);
+  const receives = (uid: string): boolean => rq.user.roles.some((role) => role.sopClassUid === uid && role.scp);
+  const decision = negotiate(rq, {
     abstractSyntax: (uid) =>
-      servicesOf(uid).some((row) => peer === undefined || peer.services.includes(row.permission)),
-    // Storage takes any syntax, private ones too: bytes are kept as they come. Identifiers are read, so they are uncompressed.
-    transferSyntax: (abstract, uid) => isStorageClass(abstract) || encodingOf(uid) !== 'encapsulated',
-    role: (proposed) => ({ scu: proposed.scu, scp: proposed.scp && isStorageClass(proposed.sopClassUid) }),
+      servicesOf(uid).some((row) => may(row.permission)) ||
+      // Who may only retrieve needs storage contexts all the same, to take what a C-GET sends.
+      (isStorageClass(uid) && may('get') && receives(uid)),
+    // Storage takes any syntax, private ones too: bytes are kept as they come. Identifiers are read and written.
+    transferSyntax: (abstract, uid) => isStorageClass(abstract) || IDENTIFIER_SYNTAXES.has(uid),
+    role: ({ sopClassUid, scu, scp }) =>
+      isStorageClass(sopClassUid) ? { scu: scu && may('store'), scp: scp && may('get') } : { scu, scp: false },
     extended: (sopClassUid, info) => extendedAnswer(sopClassUid, info),
   });
+  return peer !== undefined && peer.pduLengthMax > 0 ? { ...decision, pduLengthMax: peer.pduLengthMax } : decision;
 }
+
+const IDENTIFIER_SYNTAXES = new Set<string>([TransferSyntaxUid.implicitLe, TransferSyntaxUid.explicitLe]);
 
 /**
  * PS3.4 §C.5.1.1 (find: relational, date-time, fuzzy, timezone, empty and multiple value matching), §C.5.2.1 (retrieve: relational), §B.3.1 (storage: level 2, bit-preserving,

@@ -11,7 +11,6 @@ export interface ServiceRow {
   name: string;
   /** Which permission of a peer it needs. */
   permission: PeerService;
-  information?: 'patient-root' | 'study-root' | 'patient-study-only';
 }
 
 export const VERIFICATION = '1.2.840.10008.1.1';

@@ -1,7 +1,9 @@
+import { AssociationError } from '#dimse/errors.ts';
 import type { Association, Incoming } from '#dimse/types.ts';
 import type { Call } from '#platform/call.ts';
-import { ERRORS, toGantryError } from '#platform/errors.ts';
+import { ERRORS, GantryError, toGantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
+import { isOwnAddress } from '#platform/net.ts';
 import type { Peer } from '#platform/peers.ts';
 import type { AuditEvent } from '#platform/ports.ts';
 import type { Position } from '#proto/storage/v1/log.ts';
@@ -42,21 +44,35 @@ export function noteWritten(session: Session, position: Position | undefined): v
   if (position !== undefined) session.door.written.note(session.call.tenant, writerKey(session), position);
 }
 
+/** Somebody on our own machine who calls himself as we do: we ourselves, moving to ourselves (policy.ts). */
+export const isOurselves = (ourAeTitle: string, callingAeTitle: string, address: string): boolean =>
+  callingAeTitle === ourAeTitle && isOwnAddress(address);
+
 /** A failure as this service's response carries it; the reason without patient data, at most 64 characters (PS3.7 Annex C.4.2). */
 export function failure(
   session: Session,
   raw: unknown,
   statusOf: (code: keyof typeof ERRORS) => number = (code) => ERRORS[code].dimse,
 ) {
-  const error = toGantryError(raw);
+  const error = told(session, raw);
   const row = ERRORS[error.code];
-  if (row.level === 'error')
-    session.door.context.log.error({ associationId: session.call.requestId, err: error }, 'operation failed');
+  if (row.level === 'error' || row.level === 'warn')
+    session.door.context.log[row.level]({ associationId: session.call.requestId, err: error }, 'operation failed');
   return {
     status: statusOf(error.code),
-    errorComment: error.message.slice(0, 64),
+    // What nobody foresaw may say anything.
+    errorComment: error.code === 'internal' ? 'an unexpected failure' : error.message.slice(0, 64),
     ...(error.offendingElements.length > 0 ? { offendingElement: error.offendingElements } : {}),
   };
+}
+
+/** The upper layer's own words, in ours. An operation whose association ended under it has not failed: nobody waits for its answer. */
+function told(session: Session, raw: unknown): GantryError {
+  if (raw instanceof GantryError) return raw;
+  if (session.association.signal.aborted) return new GantryError('cancelled', 'the association ended', { cause: raw });
+  if (raw instanceof AssociationError && raw.code === 'too-large')
+    return new GantryError('too-large', 'the identifier is longer than dimse.identifierMax', { cause: raw });
+  return toGantryError(raw);
 }
 
 export function audit(session: Session, event: Omit<AuditEvent, 'source'>): void {

@@ -73,14 +73,15 @@ export const dimseSettings: SettingsTable = {
     max: 65535,
     reload: true,
     limit: true,
-    doc: 'Open associations of one AE title at one address, so that one broken modality cannot lock the others out.',
+    doc: 'Open associations of one AE title at one address (A-ASSOCIATE-RJ 2/3/2), so that one broken modality cannot lock the others out.',
   },
   'dimse.identifierMax': {
     type: 'bytes',
-    default: 1048576,
+    default: 4194304,
     min: 4096,
     limit: true,
-    doc: 'Longest identifier of a query, retrieval or commitment request; room for 10,000 UIDs.',
+    reload: true,
+    doc: 'Longest identifier of a query, retrieval or commitment request; room for the 20,000 references of one commitment request.',
   },
   'dimse.findRowsMax': {
     type: 'integer',
@@ -110,6 +111,7 @@ export const dimseSettings: SettingsTable = {
     default: 20000,
     min: 1,
     limit: true,
+    reload: true,
     doc: 'Instances in one storage commitment request; more is refused with 0213.',
   },
 };

@@ -44,17 +44,6 @@ export const store: Handler = async (session, incoming) => {
   await incoming.data?.discard();
   stored.bytes += incoming.data?.bytesReceived ?? 0;
   if (answer.status === STATUS.SUCCESS) stored.instances++;
-  else {
-    stored.refused++;
-    door.context.log.info(
-      {
-        associationId: call.requestId,
-        status: answer.status.toString(16).padStart(4, '0'),
-        sopClassUid: command.affectedSopClassUid,
-        sopInstanceUid: command.affectedSopInstanceUid,
-      },
-      'C-STORE refused',
-    );
-  }
+  else stored.refused++; // why: in the log of ingest, which refused it
   await association.respond(incoming, answer);
 };

@@ -1,8 +1,7 @@
 import { encodeDataSet } from '#dicom/write.ts';
 import { STATUS } from '#dimse/status.ts';
 import type { Incoming } from '#dimse/types.ts';
-import type { Located } from '#proto/index/v1/index.ts';
-import type { SubOperation } from './destination.ts';
+import type { Retrievable, SubOperation } from './destination.ts';
 import type { Session } from './session.ts';
 
 const COUNTER_MAX = 0xffff; // the counters are US: a study of more instances shows its last 65,535
@@ -19,6 +18,7 @@ export function createSubOperations(session: Session, incoming: Incoming, total:
   let warning = 0;
   const failedUids: string[] = [];
   let sending: Promise<void> = Promise.resolve();
+  let waiting = 0; // pending responses that the caller has not taken yet
   const clamp = (n: number): number => Math.min(n, COUNTER_MAX);
   const counters = () => ({
     completedSubOperations: clamp(completed),
@@ -27,21 +27,22 @@ export function createSubOperations(session: Session, incoming: Incoming, total:
   });
 
   const pending = (): Promise<void> => {
-    sending = session.association.respond(incoming, {
-      status: STATUS.PENDING,
-      remainingSubOperations: clamp(remaining),
-      ...counters(),
-    });
+    timer.refresh();
+    waiting++;
+    sending = session.association
+      .respond(incoming, { status: STATUS.PENDING, remainingSubOperations: clamp(remaining), ...counters() })
+      .finally(() => waiting--);
     return sending;
   };
   // A slow destination: the caller hears of us all the same. A lost association ends the operation by its signal, not here.
+  // While one waits behind a large instance on the same association (C-GET), another would say nothing new.
   const timer = setInterval(
-    () => void pending().catch(() => clearInterval(timer)),
+    () => void (waiting === 0 && pending().catch(() => clearInterval(timer))),
     session.door.context.settings.number('dimse.pendingMs'),
   );
 
   return {
-    async done(instance: Located, result: SubOperation): Promise<void> {
+    async done(instance: Retrievable, result: SubOperation): Promise<void> {
       remaining--;
       if (result.outcome === 'completed') completed++;
       else if (result.outcome === 'warning') warning++;
@@ -54,21 +55,20 @@ export function createSubOperations(session: Session, incoming: Incoming, total:
         );
       }
       if (remaining > 0) await pending();
-      else timer.refresh();
     },
 
-    /** The final response. `status` undefined: what the counters say. */
-    async finish(status?: number, errorComment?: string): Promise<number> {
+    /** The final response. What is left was cancelled: nothing else ends an operation early. */
+    async finish(): Promise<number> {
       clearInterval(timer);
       await sending.catch(() => undefined); // the association's end was told elsewhere
-      const final =
-        status ??
-        (failed === 0 && warning === 0
+      const cancelled = remaining > 0;
+      const final = cancelled
+        ? STATUS.CANCEL
+        : failed === 0 && warning === 0
           ? STATUS.SUCCESS
-          : completed + warning === 0 && failed > 0
+          : completed + warning === 0
             ? STATUS.UNABLE_TO_PERFORM_SUBOPERATIONS
-            : STATUS.COERCION);
-      const cancelled = final === STATUS.CANCEL;
+            : STATUS.COERCION;
       const identifier =
         failedUids.length === 0
           ? undefined
@@ -82,13 +82,13 @@ export function createSubOperations(session: Session, incoming: Incoming, total:
           status: final,
           ...(cancelled ? { remainingSubOperations: clamp(remaining) } : {}),
           ...counters(),
-          ...(errorComment === undefined ? {} : { errorComment }),
         },
         identifier,
       );
       return final;
     },
     stop: () => clearInterval(timer),
-    counts: () => ({ completed, failed, warning, remaining }),
   };
 }
+
+export type SubOperations = ReturnType<typeof createSubOperations>;

@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -15,6 +16,13 @@ export function isLoopback(host: string): boolean {
   if (bare === 'localhost' || bare === 'localhost.') return true;
   const family = isIP(bare);
   return family !== 0 && LOOPBACK.check(bare, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+/** True for every address of this machine, loopback or not: only its own processes can come from one over TCP. */
+export function isOwnAddress(address: string): boolean {
+  if (isLoopback(address)) return true;
+  const bare = address.replace(/^::ffff:/i, '').replace(/%.*$/, '');
+  return Object.values(networkInterfaces()).some((all) => all?.some((one) => one.address === bare));
 }
 
 /** host:port for people and logs; IPv6 in brackets. */
