@@ -43,7 +43,7 @@ export interface Counters {
 
 /**
  * The data set of a message, pulled. Not pulling stops the socket, so the sender's TCP window closes.
- * Buffers are views of the chunks that the socket delivered: never copied, never reused, valid for as long as you hold them
+ * Buffers are views of the chunks that the socket delivered: not copied (unless tiny), never reused, valid for as long as you hold them
  * (a held view keeps its chunk of at most 64 KiB alive). Iterate once. Throws AssociationError if the association ends first.
  */
 export interface DataStream extends AsyncIterable<Buffer> {
