@@ -81,6 +81,10 @@ describe('inflate, with zlib as the oracle', () => {
     assert.equal(inflate(packed, 100, 100_000).length, 100_000);
     assert.throws(() => inflate(packed, 100, 99_999), { reason: 'inflates-too-far' });
   });
+  it('refuses a distance that reaches before the first byte: nothing of our memory comes out', () => {
+    const text = Buffer.from('the quick brown fox jumps over the lazy dog');
+    assert.throws(() => inflate(deflateRawSync(text, { dictionary: text })), { reason: 'deflate' });
+  });
   it('refuses a stream that ends early', () => {
     const packed = deflateRawSync(Buffer.from('abcabcabc'));
     for (let end = 0; end < packed.length; end++)

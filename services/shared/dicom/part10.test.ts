@@ -88,6 +88,8 @@ describe('what the field writes', () => {
   });
   it('without preamble, without prefix, without group 0002', () => {
     assert.equal(read(Buffer.concat([meta(), identity()])).transferSyntaxUid, JPEG);
+    assert.equal(read(Buffer.concat([meta(), identity()])).complete, false);
+    assert.equal(read(Buffer.concat([PREAMBLE, meta(), identity()])).complete, true);
     assert.equal(read(Buffer.concat([Buffer.from('DICM'), meta(), identity()])).dataSetOffset, 4 + meta().length);
     assert.deepEqual(
       [read(identity()).dataSetOffset, read(identity()).transferSyntaxUid, read(identity()).guessed],
