@@ -205,7 +205,7 @@ async function read(url: string): Promise<Buffer> {
     const answer = await fetch(url, { headers: { Accept: 'application/dicom; transfer-syntax=*' } });
     return answer.ok ? Buffer.from(await answer.arrayBuffer()) : Buffer.alloc(0);
   } catch {
-    return Buffer.alloc(0);
+    return Buffer.alloc(0); // cut off: no bytes are not the bytes that were sent
   }
 }
 
