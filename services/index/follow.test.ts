@@ -135,3 +135,26 @@ test('while paused nothing is folded; afterwards what came meanwhile is', async 
   assert.equal(await reached([last]), true);
   await follower.stop();
 });
+
+test('a position in a lane that has long ended is reached, though nothing new speaks of it, and across a rebuild', async () => {
+  const { log, store, follower, reached } = following();
+  assert.equal(await reached([log.add()]), true);
+  const old = { lane: '00OLD', sequence: 5 };
+  store.positions = async () =>
+    new Map([
+      [LANE, store.sequence],
+      [old.lane, old.sequence - 1],
+    ]);
+  const waiting = reached([old]);
+  await follower.paused(async () => {
+    store.positions = async () =>
+      new Map([
+        [LANE, store.sequence],
+        [old.lane, old.sequence],
+      ]);
+  });
+  assert.equal(await waiting, true);
+  assert.equal(await reached([old, log.add()]), true);
+  assert.equal(await reached([{ ...old, sequence: 6 }], 1), false);
+  await follower.stop();
+});

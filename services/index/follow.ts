@@ -16,8 +16,10 @@ export async function foldToHeads(
   tenant: string,
   signal: AbortSignal,
   onFolded: (result: FoldResult) => void,
+  onPositions: (positions: ReadonlyMap<string, number>) => void = () => {},
 ): Promise<void> {
   const positions = await store.positions(tenant);
+  onPositions(positions);
   const after = [...positions].map(([lane, sequence]) => ({ lane, sequence }));
   let batch: Commit[] = [];
   let bytes = 0;
@@ -131,12 +133,28 @@ export class Follower {
         if (this.#paused || this.#stop.signal.aborted) return; // whoever paused it looks again
         followed.again = false;
         followed.beganMs = performance.now();
-        await foldToHeads(this.#data, this.#store, tenant, this.#stop.signal, (result) => {
-          for (const { lane, sequence } of result.positions) followed.folded.set(lane, sequence);
+        const reached = (lane: string, sequence: number): void =>
+          void followed.folded.set(lane, Math.max(sequence, followed.folded.get(lane) ?? 0));
+        const told = (): void => {
           for (const check of [...this.#waiting]) check();
-          this.#events.folded(tenant, result);
-          if (result.gaps.length > 0) this.#events.gap(tenant, result.gaps);
-        });
+        };
+        await foldToHeads(
+          this.#data,
+          this.#store,
+          tenant,
+          this.#stop.signal,
+          (result) => {
+            for (const { lane, sequence } of result.positions) reached(lane, sequence);
+            told();
+            this.#events.folded(tenant, result);
+            if (result.gaps.length > 0) this.#events.gap(tenant, result.gaps);
+          },
+          // After a rebuild, who waits learns of lanes on which nothing new comes.
+          (positions) => {
+            for (const [lane, sequence] of positions) reached(lane, sequence);
+            told();
+          },
+        );
         this.#events.level(tenant);
       }
     } catch (error) {

@@ -261,4 +261,18 @@ export function indexStoreContract(name: string, make: () => Promise<StoreUnderT
       await store.fold('main', [one(3, 3)]);
       assert.equal((await store.settling.due(2000, 10))[0]!.settled, 0);
     }));
+
+  test(`${name}: what was due in one index settles nothing in the next`, () =>
+    using(async (store) => {
+      await store.fold('main', [one(1, 1, '1.2')]);
+      const [due] = await store.settling.due(2000, 10);
+      const rebuilding = await store.beginRebuild();
+      await rebuilding.fold('main', [one(1, 1, '1.3')]);
+      await rebuilding.complete();
+      await rebuilding.abandon(); // too late: it is the index now
+      assert.equal(await store.settling.settle(due!), false);
+      await store.settling.announced({ ...due!, settled: 1 });
+      const [next] = await store.settling.due(2000, 10);
+      assert.deepEqual([next!.studyInstanceUid, next!.settled], ['1.3', 0]);
+    }));
 }

@@ -36,6 +36,8 @@ export interface Rebuilding {
 }
 
 export interface DueStudy {
+  /** Of the index that it is due in: another one, after a rebuild, numbers its studies anew. */
+  generation: number;
   tenant: string;
   study: number;
   studyInstanceUid: string;

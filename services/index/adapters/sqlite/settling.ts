@@ -17,13 +17,13 @@ export interface Settled {
   series: SettledSeries[];
 }
 
-export function dueStudies(db: DatabaseSync, beforeMs: number, limit: number): DueStudy[] {
+export function dueStudies(db: DatabaseSync, beforeMs: number, limit: number): Omit<DueStudy, 'generation'>[] {
   return statement(
     db,
     `SELECT tenants.name AS tenant, studies.id AS study, study_instance_uid AS studyInstanceUid, settled
      FROM studies JOIN tenants ON tenants.id = studies.tenant
      WHERE settled < 2 AND changed_ms <= ? ORDER BY settled DESC, changed_ms LIMIT ?`,
-  ).all(beforeMs, limit) as unknown as DueStudy[];
+  ).all(beforeMs, limit) as unknown as Omit<DueStudy, 'generation'>[];
 }
 
 /** Takes over the metadata objects, unless something has come meanwhile. Answers the objects that nothing names any more. */

@@ -172,11 +172,17 @@ export class SqliteIndexStore implements IndexStore {
   }
 
   readonly settling: SettlingStore = {
-    due: (beforeMs, limit) => this.#write.ask<DueStudy[]>('due', { beforeMs, limit }),
+    due: async (beforeMs, limit) => {
+      const generation = this.#generation;
+      const due = await this.#write.ask<Omit<DueStudy, 'generation'>[]>('due', { beforeMs, limit });
+      return due.map((study) => ({ ...study, generation }));
+    },
     settle: async (study) => {
+      if (study.generation !== this.#generation) return false;
       const series: SettledSeries[] = [];
       const rows = this.#stream<SettledSeries>(this.#settler, 'metadataObjects', { study: study.study });
       for await (const one of rows) series.push(one);
+      if (study.generation !== this.#generation) return false;
       const { done, replaced } = await this.#write.ask<{ done: boolean; replaced: string[] }>('settle', {
         study: study.study,
         series,
@@ -185,7 +191,9 @@ export class SqliteIndexStore implements IndexStore {
         if (name !== '') rmSync(metadataPath(this.#options.directory, name), { force: true });
       return done;
     },
-    announced: async (study) => void (await this.#write.ask('announced', study.study)),
+    announced: async (study) => {
+      if (study.generation === this.#generation) await this.#write.ask('announced', study.study);
+    },
     giveHeads: async (tenant, commits) => void (await this.#write.ask('giveHeads', { tenant, commits })),
   };
 
@@ -193,6 +201,7 @@ export class SqliteIndexStore implements IndexStore {
     const generation = this.#generation + 1;
     this.#remove(generation);
     let failure: Error | undefined;
+    let done = false;
     const data: WriterData = { path: this.#path(generation), policy: this.#options.policy, rebuild: true, fresh: true };
     const thread = new Thread(WRITER, data, (error) => {
       failure = error;
@@ -205,17 +214,19 @@ export class SqliteIndexStore implements IndexStore {
         await thread.ask('complete');
         await thread.ask('close');
         await thread.end();
+        done = true;
         const before = this.#generation;
         const old = this.#writer;
         this.#generation = generation;
         this.#writer = undefined;
         this.#startWriter(false);
-        await old?.ask('close');
+        await old?.ask('close').catch(() => {}); // it died, or could not tidy up: its file goes anyway
         await old?.end();
         // Queries that run have it open: it goes with the last of them.
         this.#remove(before);
       },
       abandon: async () => {
+        if (done) return; // it is the index now
         await thread.ask('close').catch(() => {}); // it failed: what it wrote is thrown away
         await thread.end();
         this.#remove(generation);
