@@ -29,6 +29,10 @@ export const hasWildcard = (text: string): boolean => text.includes('*') || text
 /** `*` alone, however often, is Universal Matching (C.2.2.2.4, note 1). */
 export const isUniversal = (text: string): boolean => /^ *\**[ \0]*$/.test(text);
 
+/** Whether a key asks for nothing: of a name also `*^*` and `*=*`, in which every component may be anything. */
+export const asksNothing = (vr: string, text: string): boolean =>
+  vr === 'PN' ? nameGroups(text).every((group) => /^(\*+(\^+\*+)*)?$/.test(group)) : isUniversal(text);
+
 /** One form for equal text: what looks the same is the same (é may come as one code point or two). */
 export const canonical = (text: string): string => text.normalize('NFC');
 
@@ -78,7 +82,7 @@ export function trimGroup(group: string): string {
  */
 export function personName(key: string): (groups: readonly string[]) => boolean {
   const wanted = nameGroups(key).map((group) =>
-    group === '' || isUniversal(group)
+    group === '' || asksNothing('PN', group)
       ? undefined
       : hasWildcard(group)
         ? nameWildcard(group)

@@ -2,7 +2,7 @@ import { hexOf, keywordOf, Tag, tagOf } from '#dicom/tags.ts';
 import { trimUid } from '#dicom/uids.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { MatchKey } from '#proto/index/v1/index.ts';
-import { canonical, fuzzyName, hasWildcard, isUniversal, nameGroups, personName, wildcard } from './match-text.ts';
+import { asksNothing, canonical, fuzzyName, hasWildcard, nameGroups, personName, wildcard } from './match-text.ts';
 import {
   DAY,
   dateInterval,
@@ -107,8 +107,7 @@ type ValueTest = (value: unknown, entity: Entity) => boolean;
 
 function compileKey(key: MatchKey, tag: number, options: MatchOptions): VariantTest | undefined {
   const given = key.values.length > 1 ? key.values.filter((value) => value.trim() !== '') : key.values;
-  if (given.length === 0 || given.some((value) => isUniversal(key.vr === 'PN' ? value.replaceAll('=', '') : value)))
-    return undefined; // C.2.2.2.3
+  if (given.length === 0 || given.some((value) => asksNothing(key.vr, value))) return undefined; // C.2.2.2.3
   if (given.length > MATCH_LIMITS.valuesPerKey) throw invalid(tag, `has more than ${MATCH_LIMITS.valuesPerKey} values`);
   const empty = options.emptyValueMatching === true && given.some((value) => value.trim() === '""');
   const values = empty ? given.filter((value) => value.trim() !== '""') : given;

@@ -449,6 +449,8 @@ export const MATCHING_CASES: readonly MatchingCase[] = [
   study('PN: an ideographic group asked for in the phonetic place', { PatientName: '==山田^太郎' }, []),
   study('PN: groups must all match', { PatientName: 'Yamada^Tarou=山本^太郎' }, []),
   study('PN: stars for groups are no condition', { PatientName: '*=*=*' }, ALL),
+  study('PN: a star for every component is no condition', { PatientName: '*^*^' }, ALL),
+  study('PN: no family name is a condition', { PatientName: '^*' }, []),
   study('PN: referring physician', { ReferringPhysicianName: 'house^*' }, ['A']),
 
   // Fuzzy

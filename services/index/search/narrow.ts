@@ -4,7 +4,7 @@ import type { MatchKey } from '#proto/index/v1/index.ts';
 import { seriesOfSop } from '../adapters/sqlite/read.ts';
 import type { Database } from '../adapters/sqlite/schema.ts';
 import { keyText, STUDY_KEYS, statement } from '../adapters/sqlite/schema.ts';
-import { fuzzyName, hasWildcard, isUniversal, nameGroups, personName, words } from './match-text.ts';
+import { asksNothing, fuzzyName, hasWildcard, isUniversal, nameGroups, personName, words } from './match-text.ts';
 import { DAY, dateOf, parseKey } from './match-time.ts';
 
 /**
@@ -61,7 +61,7 @@ export function narrow(
       const asked = key.path.length === 1 && key.path[0] === Tag.Modality ? Tag.ModalitiesInStudy : key.path[0];
       if (key.path.length !== 1 || asked !== tag) continue;
       const values = key.values.filter((value) => value.trim() !== '');
-      if (values.length === 0 || values.some(isUniversal)) continue;
+      if (values.length === 0 || values.some((value) => asksNothing(key.vr, value))) continue;
       if (options.emptyValueMatching && values.some((value) => value.trim() === '""')) continue;
       const question = { db, tenantName, tenant, tag, vr: key.vr, values, options };
       // Few studies are sooner read than narrowed further.
@@ -160,7 +160,7 @@ function textLookup(vr: string, value: string): Lookup | undefined {
 
 function nameLookup(value: string): Lookup | undefined {
   // Every group stands alone in the table: any of those asked for will do.
-  const group = nameGroups(value).find((one) => one !== '' && !isUniversal(one));
+  const group = nameGroups(value).find((one) => one !== '' && !asksNothing('PN', one));
   if (group === undefined) return undefined;
   return hasWildcard(group) ? wildcardLookup(group, true) : { exact: group };
 }
@@ -186,7 +186,7 @@ function dateLookup(value: string, timezone: boolean): Lookup | undefined {
 function fuzzyCandidates({ db, tenant, tag, values, options }: Question): Set<number> | undefined {
   const tests = values.map((value) => {
     const [first] = words(value);
-    const groups = nameGroups(value).filter((one) => one !== '' && !isUniversal(one));
+    const groups = nameGroups(value).filter((one) => one !== '' && !asksNothing('PN', one));
     const literal = groups.map((group) => personName(group));
     const sounds = first === undefined ? () => false : fuzzyName(first);
     return (group: readonly string[]) => literal.some((test) => test(group)) || sounds(group);
