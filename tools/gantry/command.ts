@@ -99,7 +99,7 @@ export const COMMON: Readonly<Record<string, OptionRow>> = {
 const PLAIN_OPTION = /^--?([^=]+)/;
 
 /** Options and positionals of one command; whatever it does not know is a usage error that says what was meant. */
-export function parse(command: Command, args: string[]): { given: Given; common: Given } {
+export function parse(command: Command, args: string[]): Given {
   const rows = { ...command.options, ...COMMON };
   const named = Object.fromEntries(
     Object.entries(rows).map(([name, row]) => [
@@ -132,7 +132,7 @@ export function parse(command: Command, args: string[]): { given: Given; common:
     if (positionals.length < least) throw usage(`it takes ${command.usage}`);
     if (positionals.length > most) throw usage(`too many arguments: it takes ${command.usage || 'none'}`);
   }
-  return { given, common: given };
+  return given;
 }
 
 function sayOf(error: unknown, args: readonly string[], known: readonly string[]): string {

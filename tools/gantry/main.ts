@@ -40,7 +40,7 @@ export async function gantry(args: readonly string[], terminal: Terminal): Promi
       throw usage('the command comes first: gantry COMMAND [options]');
     }
     const command = await load(known(args[0]!));
-    const { given } = parse(command, args.slice(1));
+    const given = parse(command, args.slice(1));
     if (given.flag('help')) {
       print(help(args[0]!, command));
       return EXIT.ok;
@@ -57,7 +57,9 @@ export async function gantry(args: readonly string[], terminal: Terminal): Promi
       client.close();
     }
   } catch (error) {
-    const failure = failureOf(error);
+    const failure = signal.aborted
+      ? new CommandFailure(EXIT.interrupted, 'interrupted', 'interrupted')
+      : failureOf(error);
     if (json) note(`${JSON.stringify({ error: failure.code, message: failure.message })}\n`);
     else note(`gantry${name === undefined ? '' : ` ${name}`}: ${failure.message}\n`);
     if (failure.exitCode === EXIT.usage && !json)

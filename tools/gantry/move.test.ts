@@ -98,11 +98,12 @@ describe('images in and out', { timeout: 240_000 }, () => {
     const { code, json, out } = await run(['send', '--json', many], env);
     assert.equal(code, 0, out);
     assert.equal(json<Summary>().stored, 140);
-    const found = await run(
-      ['find', '--json', '--level', 'instance', '--limit', '1000', `StudyInstanceUID=${study}`],
-      env,
-    );
-    assert.equal(found.json<unknown[]>().length, 140);
+    // What came over DIMSE shows to HTTP a moment later: the index is awaited by those who wrote.
+    const query = ['find', '--json', '--level', 'instance', '--limit', '1000', `StudyInstanceUID=${study}`];
+    let found = 0;
+    for (const until = Date.now() + 10_000; found < 140 && Date.now() < until; )
+      found = (await run(query, env)).json<unknown[]>().length;
+    assert.equal(found, 140);
   });
 
   test('a receiver out of resources is asked again; one that hangs up gets the file over a new association', async () => {
@@ -131,6 +132,36 @@ describe('images in and out', { timeout: 240_000 }, () => {
       assert.equal(associations, 3); // the first asks whether anybody is there
     } finally {
       await odd.close(0);
+    }
+  });
+
+  test('a receiver that takes one association at a time gets everything over that one', async () => {
+    let open = 0;
+    const narrow = await listen({
+      host: '127.0.0.1',
+      port: 0,
+      onRequest: (rq) =>
+        open > 0
+          ? { accept: false, result: 2, source: 3, reason: 2 } // local limit exceeded (PS3.8 Table 9-21)
+          : negotiate(rq, { abstractSyntax: () => true, transferSyntax: () => true }),
+      onAssociation: async (association) => {
+        open++;
+        for await (const incoming of association.messages()) {
+          await incoming.data?.discard();
+          await association.respond(incoming, { status: 0 });
+        }
+        open--;
+      },
+    });
+    try {
+      const many = folder(
+        Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`${i}.dcm`, instance(`narrow/${i}`)])),
+      );
+      const { code, json, out } = await run(['send', '--json', '--port', String(narrow.port), many], env);
+      assert.equal(code, 0, out);
+      assert.equal(json<Summary>().stored, 20);
+    } finally {
+      await narrow.close(0);
     }
   });
 

@@ -87,9 +87,8 @@ export async function sendBatch(
     }));
     const queue = part.flat().map((file) => ({ file, tries: 0 }));
     const workers = Math.min(associations, queue.length);
-    const results = await Promise.allSettled(
-      Array.from({ length: workers }, () => worker({ destination, contexts, queue, outcomes, signal, show })),
-    );
+    const work: Work = { destination, contexts, queue, outcomes, signal, show, open: 0 };
+    const results = await Promise.allSettled(Array.from({ length: workers }, () => worker(work)));
     const failure = results.find((result) => result.status === 'rejected');
     if (failure !== undefined) throw failure.reason;
   }
@@ -102,19 +101,30 @@ interface Work {
   outcomes: Outcomes;
   signal: AbortSignal;
   show: () => void;
+  /** Associations of all workers. */
+  open: number;
 }
 
 /** One association at a time, until the queue is empty: a peer that breaks off gets the file once more over a new one. */
 async function worker(work: Work): Promise<void> {
   const { destination, contexts, queue, outcomes, signal, show } = work;
   let association: Association | undefined;
+  const leave = () => {
+    if (association !== undefined) work.open--;
+    const left = association;
+    association = undefined;
+    return left;
+  };
   try {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       if (signal.aborted) throw interrupted();
       const { file } = next;
       const again = { file, tries: next.tries + 1 };
       try {
-        association ??= await connect({ ...destination, contexts, signal });
+        if (association === undefined) {
+          association = await connect({ ...destination, contexts, signal });
+          work.open++;
+        }
         const status = await sendOne(association, file);
         if (status === undefined) {
           outcomes.refuse({
@@ -137,14 +147,16 @@ async function worker(work: Work): Promise<void> {
         }
       } catch (error) {
         if (signal.aborted) throw interrupted();
-        association?.abort();
-        association = undefined;
+        leave()?.abort();
         const code = (error as NodeJS.ErrnoException).code;
         if (error instanceof AssociationError) {
-          // Nobody takes associations any more: the files wait for nothing.
-          if ((error.code === 'connect-failed' || error.code === 'rejected') && again.tries >= 2) {
+          if (error.code === 'connect-failed' || error.code === 'rejected') {
             queue.unshift(next);
-            throw error;
+            if (work.open > 0) return; // it takes no further association: those that are open send this file too
+            if (again.tries >= 2) throw error; // nobody takes any
+            next.tries++;
+            await wait(PAUSE_MS, undefined, { signal });
+            continue;
           }
           if (again.tries < TRIES) {
             queue.push(again);
@@ -156,10 +168,9 @@ async function worker(work: Work): Promise<void> {
       }
       show();
     }
-    await association?.release();
-    association = undefined;
+    await leave()?.release();
   } finally {
-    association?.abort();
+    leave()?.abort();
   }
 }
 

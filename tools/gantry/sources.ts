@@ -82,10 +82,14 @@ async function* folder(root: string): AsyncGenerator<Item> {
   const pending: { path: string; depth: number }[] = [{ path: resolve(root), depth: 0 }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const names: { name: string; folder: boolean }[] = [];
-    for await (const entry of await opendir(next.path, { bufferSize: 256 })) {
-      // Links are followed to files only: a linked folder may be one that holds us.
-      const file = entry.isFile() || (entry.isSymbolicLink() && (await linkedFile(join(next.path, entry.name))));
-      if (file || entry.isDirectory()) names.push({ name: entry.name, folder: entry.isDirectory() });
+    try {
+      for await (const entry of await opendir(next.path, { bufferSize: 256 })) {
+        // Links are followed to files only: a linked folder may be one that holds us.
+        const file = entry.isFile() || (entry.isSymbolicLink() && (await linkedFile(join(next.path, entry.name))));
+        if (file || entry.isDirectory()) names.push({ name: entry.name, folder: entry.isDirectory() });
+      }
+    } catch (error) {
+      yield gone(next.path, error as NodeJS.ErrnoException); // one forbidden folder is no reason to leave all others out
     }
     names.sort((a, b) => (a.name < b.name ? -1 : 1));
     for (const { name, folder } of names) {

@@ -10,7 +10,7 @@ import { toFolder, toTar, type Written } from '../write.ts';
 export const exportCommand: Command = {
   usage: 'STUDY… --to FOLDER|FILE.tar|-',
   summary: 'write studies into a folder, a tar, or a pipe',
-  text: `Every instance as it is stored, named STUDY/SERIES/INSTANCE.dcm. A tar is written beside its name and gets it when it is whole;
+  text: `Every instance as it is stored, named STUDY/SERIES/INSTANCE.dcm; of several versions the one that shows. A tar is written beside its name and gets it when it is whole;
 \`--to -\` writes it to standard output. What comes out goes in again with \`gantry import\`.`,
   examples: [
     { line: 'gantry export 1.2.840.113619.2.1 --to study.tar', says: 'one study' },
