@@ -87,15 +87,24 @@ export function createCommitments(door: Door) {
     });
   }
 
-  /** A Transaction UID again is refused (0131): by the queue while its report is due, then by what is remembered of it. */
+  /**
+   * A Transaction UID again is refused (0131), across restarts too: what is asked for is noted before it is queued. A note without a
+   * job, whose report never went out, is of a process that died between the two: then nobody was answered, and it is asked anew.
+   */
   async function queue(call: Call, payload: Payload): Promise<void> {
     const again = new GantryError('already-exists', 'this Transaction UID was used before');
     const key = keyOf(payload);
-    if (answering.has(key) || (await context.kv.get(call.tenant, markOf(key))) !== undefined) throw again;
+    if (answering.has(key)) throw again;
     answering.set(key, Promise.withResolvers());
     try {
-      const job = { queue: QUEUE, key, tenant: call.tenant, payload: packed(payload) };
-      if (!(await context.jobs.add(job)).added) throw again;
+      const note = await context.kv.get(call.tenant, noteOf(key));
+      if (note !== undefined) {
+        const known =
+          note.value.toString().startsWith(REPORTED) || (await context.jobs.list(QUEUE)).some(isJob(call, key));
+        if (known) throw again;
+      }
+      await context.kv.put(call.tenant, noteOf(key), Buffer.from(`asked ${new Date().toISOString()}`));
+      await context.jobs.add({ queue: QUEUE, key, tenant: call.tenant, payload: packed(payload) });
     } catch (error) {
       answered(key);
       throw error;
@@ -107,14 +116,14 @@ export function createCommitments(door: Door) {
     answering.delete(key);
   }
 
-  /** Reported: the queue forgets the transaction, this does not, for a while. A mark that cannot be written costs no report. */
-  async function mark(call: Call, key: string): Promise<void> {
+  /** The queue forgets what is done; the note stays for a while. One that cannot be written costs no report. */
+  async function reported(call: Call, key: string): Promise<void> {
     try {
-      await context.kv.put(call.tenant, markOf(key), Buffer.from(new Date().toISOString()));
+      await context.kv.put(call.tenant, noteOf(key), Buffer.from(`${REPORTED} ${new Date().toISOString()}`));
       if (Date.now() - swept < SWEEP_MS) return;
       swept = Date.now();
-      for (const old of await context.kv.list(call.tenant, MARKS)) {
-        const at = Date.parse((await context.kv.get(call.tenant, old.key))?.value.toString() ?? '');
+      for (const old of await context.kv.list(call.tenant, NOTES)) {
+        const at = Date.parse((await context.kv.get(call.tenant, old.key))?.value.toString().split(' ')[1] ?? '');
         if (!(Date.now() - at < REMEMBER_MS)) await context.kv.delete(call.tenant, old.key);
       }
     } catch (error) {
@@ -230,7 +239,7 @@ export function createCommitments(door: Door) {
       const { status } = await nEventReport(association, { ...event, data }, { contextId });
       if (statusKind(status) !== 'failure') {
         asking.delete(job.key);
-        return mark(call, job.key);
+        return reported(call, job.key);
       }
     }
     const peer = peerOf(context.settings, payload.aeTitle);
@@ -258,7 +267,7 @@ export function createCommitments(door: Door) {
           'unavailable',
           `${payload.aeTitle} answered the report with ${status.toString(16).padStart(4, '0')}`,
         );
-      await mark(call, job.key);
+      await reported(call, job.key);
       await association.release();
     } finally {
       association.abort(); // harmless when it was released
@@ -300,8 +309,11 @@ const STATUS_OF: Partial<Record<string, number>> = {
 
 const keyOf = (payload: Payload): string => `${payload.aeTitle}/${payload.transactionUid}`;
 
-const MARKS = 'commitment/';
-const markOf = (key: string): string => `${MARKS}${key}`;
+const NOTES = 'commitment/';
+const REPORTED = 'reported';
+const noteOf = (key: string): string => `${NOTES}${key}`;
+const isJob = (call: Call, key: string) => (job: { tenant: string; key: string }) =>
+  job.tenant === call.tenant && job.key === key;
 
 /** 20,000 references are 2.6 MB of JSON, and UIDs that are mostly alike: a tenth of it fits a job's payload. */
 const packed = (payload: Payload): Buffer => deflateSync(JSON.stringify(payload));

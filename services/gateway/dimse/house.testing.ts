@@ -200,9 +200,11 @@ export async function got(
   contexts: { abstractSyntax: string; transferSyntaxes: string[] }[],
   request: Buffer,
   answer: (incoming: Incoming) => number = () => 0,
+  callingAeTitle = 'MODALITY',
 ) {
   const received: Peer['received'] = [];
   const association = await from.connect({
+    callingAeTitle,
     contexts: [{ abstractSyntax: STUDY_ROOT.get, transferSyntaxes: [EXPLICIT] }, ...contexts],
     roles: [...new Set(contexts.map((one) => one.abstractSyntax))].map((sopClassUid) => ({
       sopClassUid,

@@ -98,9 +98,12 @@ function write(elements: readonly WriteElement[], explicit: boolean, charset: Ch
           charset,
           inner,
         );
-        body.push(itemHeader(lengthOf(inner)), ...inner);
+        body.push(itemHeader(lengthOf(inner)));
+        for (const piece of inner) body.push(piece);
       }
-      out.push(elementHeader(tag, 'SQ', lengthOf(body), explicit), ...body);
+      // Not spread: 20,000 items are more arguments than a call can have.
+      out.push(elementHeader(tag, 'SQ', lengthOf(body), explicit));
+      for (const piece of body) out.push(piece);
     } else if (element.fragments) {
       out.push(elementHeader(tag, vr === 'OW' ? 'OW' : 'OB', 0xffffffff, explicit), itemHeader(0));
       for (const fragment of element.fragments) {
