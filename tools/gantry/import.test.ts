@@ -151,12 +151,19 @@ describe('import', { timeout: 240_000 }, () => {
     ],
   ] as const) {
     test(`${name}, told by what it is and not by its name`, async () => {
+      // Large ones are streams within the stream: the first, one in the middle and the last.
+      const large = (n: number) => Buffer.concat([instance(`${name}/large${n}`), pixels(6_000_000)]);
       const path = await make({
+        'large1.dcm': large(1),
+        'large2.dcm': large(2),
         ...mixed(name.replace(/\W/g, '')),
-        'large.dcm': Buffer.concat([instance(`${name}/large`), pixels(6_000_000)]),
+        'large3.dcm': large(3),
+        'large.txt': Buffer.alloc(5_000_000, 'no DICOM '),
+        'small.dcm': instance(`${name}/small`),
+        'large4.dcm': large(4),
       });
       const { code, summary } = await importAs([path]);
-      assert.deepEqual(counts(summary), [4, 2, 1, 1, 0]);
+      assert.deepEqual(counts(summary), [8, 3, 1, 1, 0]);
       assert.equal(code, 1);
       assert.equal(summary.refusals[0]!.label, `${path}:bad.dcm`);
     });
@@ -190,6 +197,11 @@ describe('import', { timeout: 240_000 }, () => {
     const between = await importAs([tar]);
     assert.deepEqual([between.code, between.summary.failed], [1, 1]);
     assert.match(between.summary.failures[0]!.says, /end mark/);
+    const large = Buffer.concat([instance('broken/large'), pixels(6_000_000)]);
+    const within = file('y.tar', await tarOf({ 'a.dcm': instance('broken/a'), 'large.dcm': large }));
+    truncateSync(within, 5_000_000);
+    const half = await importAs([within]);
+    assert.deepEqual([half.code, half.summary.stored, half.summary.complete], [1, 1, false]);
     const gz = gzipSync(await tarOf(files));
     gz.fill(0x55, gz.length >> 1);
     assert.match((await run(['import', file('x.tgz', gz)], env)).err, /no whole tar\.gz/);

@@ -25,6 +25,8 @@ export interface Item {
   /** Several times where `again` is true (files, zip entries, gathered ones). */
   open(): Promise<Readable>;
   again: boolean;
+  /** To be called when done with it: an entry that is a stream within a stream holds up those behind it until then. */
+  release?(): void;
   /** Too large to be taken, encrypted: why it is left out. */
   leftOut?: string;
   path?: string;
@@ -210,19 +212,17 @@ async function* tar(path: string, gzip: boolean): AsyncGenerator<Item> {
         yield { ...base, again: true, open: async () => Readable.from([whole], { objectMode: false }) };
         continue;
       }
-      // The next entry comes after this one: whoever does not open it lets it pass, who opened it reads it to its end.
-      let taken: Promise<void> | undefined;
+      // The next entry comes after this one: when whoever has it lets it go, read to its end or not.
+      let release = () => {};
+      const released = new Promise<void>((resolve) => (release = resolve));
       yield {
         ...base,
         again: false,
-        open: async () => {
-          const stream = Readable.from(passing(entry as AsyncIterable<Buffer>), { objectMode: false });
-          taken = new Promise((done) => stream.once('close', done));
-          return stream;
-        },
+        open: async () => Readable.from(passing(entry as AsyncIterable<Buffer>), { objectMode: false }),
+        release,
         ...(size > ENTRY_BYTES_MAX ? { leftOut: 'is larger than 16 GiB' } : {}),
       };
-      await taken;
+      await released;
       entry.resume();
     }
     // Between two entries a cut is seen by this only: an import that lost the second half must not look whole.

@@ -86,7 +86,7 @@ no names): the same command goes on there. A refused file would be refused again
 
     let ended: unknown;
     try {
-      await pool(items(paths, true), workers, take);
+      await pool(items(paths, true), workers, (item) => take(item).finally(() => item.release?.()));
     } catch (error) {
       ended = error;
     }
