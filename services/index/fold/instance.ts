@@ -74,8 +74,9 @@ export function viewInstance(entries: EntryRecord[], policy: VersionPolicy): Ins
   for (const version of versions) {
     if (version.kept.length === 0) view.purged.push(...version.entries.filter((one) => !one.control?.dropped));
     else {
-      // Where every copy was dropped nothing is left to keep: a broken promise of the keeper's, which `verify` tells.
-      if (!version.holder.control?.dropped) view.kept.push(seen(version.holder, version.holder));
+      // Where every copy was dropped (a broken promise of the keeper's) the holder is kept all the same: what is left of it stays, and
+      // `verify` looks for its bytes.
+      view.kept.push(seen(version.holder, version.holder));
       view.spare.push(...version.entries.filter((one) => one !== version.holder && !one.control?.dropped));
     }
     if (version.live.length > 0) {

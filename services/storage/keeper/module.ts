@@ -1,12 +1,16 @@
 import { ulid } from 'ulid';
 import { type Call, systemCall } from '#platform/call.ts';
 import type { Context, Module, Running } from '#platform/module.ts';
-import { KeeperService } from '#proto/storage/v1/storage.ts';
+import { StudyEvent } from '#proto/index/v1/index.ts';
+import { KeeperService, type KeeperStatusResponse } from '#proto/storage/v1/storage.ts';
 import { openArchive } from '../adapters/fs/archive.ts';
+import { checkTenant } from '../log/names.ts';
 import { archiveCallbacks } from '../observe.ts';
+import type { Archive } from '../ports.ts';
 import { archiveOptions, storageSettings } from '../settings.ts';
-import { compact } from './compact.ts';
-import { createReclaim } from './reclaim.ts';
+import { createCompact } from './compact.ts';
+import { Damage } from './damage.ts';
+import { createReclaim, FREE_PREFIX } from './reclaim.ts';
 import { keeperSettings } from './settings.ts';
 import { verify } from './verify.ts';
 
@@ -19,7 +23,9 @@ export const keeperModule: Module = {
   async start(context: Context): Promise<Running> {
     const { settings, log } = context;
     const archive = await openArchive(context.dataDir, { ...archiveOptions(settings), ...archiveCallbacks(context) });
-    const { reclaim } = createReclaim(context, archive, {
+    const damage = new Damage();
+    const compact = createCompact(context, archive, damage);
+    const reclaim = createReclaim(context, archive, {
       deletionDelayMs: () => settings.number('keeper.deletionDelayMs'),
       orphanAgeMs: () => settings.number('keeper.orphanAgeMs'),
     });
@@ -37,19 +43,22 @@ export const keeperModule: Module = {
       last = turn.catch(() => undefined); // its caller is told
       return turn;
     };
+    /** Whoever asks may go away; stopping ends it too. */
+    const until = (call: Call): Call => ({ ...call, signal: AbortSignal.any([call.signal, abort.signal]) });
+    const limits = () => ({
+      limit: settings.number('keeper.studiesPerRun'),
+      packBytes: settings.number('keeper.packBytes'),
+    });
     const pack = (call: Call, study: string) =>
       inTurn(async () => {
-        const done = await compact(context, archive, call, {
-          study,
-          limit: settings.number('keeper.studiesPerRun'),
-          packBytes: settings.number('keeper.packBytes'),
-        });
+        const done = await compact(until(call), { ...limits(), study });
         moved.add(done.instancesMoved);
         return done;
       });
     const remove = (call: Call, now: boolean) =>
       inTurn(async () => {
-        const done = await reclaim(call, now);
+        await compact(until(call), { ...limits(), study: '', dropOnly: true });
+        const done = await reclaim(until(call), now);
         freed.add(done.bytesFreed);
         return done;
       });
@@ -59,42 +68,14 @@ export const keeperModule: Module = {
       reclaim: (call, { now }) => remove(call, now),
       verify: (call, { studyInstanceUid, digests }) =>
         verify(context, archive, call, { study: studyInstanceUid, digests }),
-      async status(call) {
-        const sums = { log: 0, pack: 0, large: 0 };
-        let packs = 0;
-        for (const area of ['log', 'pack', 'large'] as const) {
-          for await (const { bytes } of archive.objects.list(area, call.tenant)) {
-            sums[area] += bytes;
-            if (area === 'pack') packs++;
-          }
-        }
-        const segments = await archive.log.segments(call.tenant);
-        const waiting = new Set(
-          (await context.kv.list(call.tenant, 'keeper/free/')).map(({ key }) => key.slice('keeper/free/'.length)),
-        );
-        return {
-          logBytes: sums.log,
-          packBytes: sums.pack,
-          largeBytes: sums.large,
-          reclaimableBytes: segments
-            .filter(({ object }) => waiting.has(object))
-            .reduce((sum, { bytes }) => sum + bytes, 0),
-          tornBytes: await archive.log.tornBytes(),
-          segments: segments.length,
-          packs,
-          alarms: archive.log
-            .alarms()
-            .filter((alarm) => alarm.tenant === call.tenant)
-            .map((alarm) => `${alarm.kind}: ${alarm.detail}`),
-        };
-      },
+      status: (call) => status(context, archive, damage, checkTenant(call.tenant)),
     });
 
     const run = async (): Promise<void> => {
       if (!settings.boolean('keeper.enabled')) return;
       for (const tenant of archive.log.tenants()) {
         const call = systemCall(tenant, `keeper-${ulid()}`, abort.signal);
-        // The lease saves two keepers from doing the same work; what they do is safe without it.
+        // The lease saves two keepers from doing the same work.
         await context.lease.hold(`keeper/${tenant}`, abort.signal, async (held) => {
           await pack({ ...call, signal: held }, '');
           await remove({ ...call, signal: held }, false);
@@ -114,16 +95,14 @@ export const keeperModule: Module = {
         });
     };
     const timer = setInterval(tick, settings.number('keeper.intervalMs')).unref();
-    // A study that settled is packed with the next run; its job is done once it has been looked at.
+    // A study that settled is packed at once; its job is done once it has been looked at.
     const stopJobs = context.jobs.work(
       SETTLED,
       { concurrency: 1, attemptsMax: 20, backoffMs: [1000, 10_000, 60_000] },
       async (job) => {
         if (!settings.boolean('keeper.enabled')) return;
-        await pack(
-          systemCall(job.tenant, `keeper-${ulid()}`, AbortSignal.any([job.signal, abort.signal])),
-          job.key.split('/').at(-1)!,
-        );
+        const { studyInstanceUid } = StudyEvent.decode(job.payload);
+        await pack(systemCall(job.tenant, `keeper-${ulid()}`, job.signal), studyInstanceUid);
       },
     );
     return {
@@ -137,3 +116,37 @@ export const keeperModule: Module = {
     };
   },
 };
+
+async function status(
+  context: Context,
+  archive: Archive,
+  damage: Damage,
+  tenant: string,
+): Promise<KeeperStatusResponse> {
+  const waiting = new Set((await context.kv.list(tenant, FREE_PREFIX)).map(({ key }) => key.slice(FREE_PREFIX.length)));
+  const sums = { log: 0, pack: 0, large: 0 };
+  let packs = 0;
+  let reclaimableBytes = 0;
+  for (const area of ['log', 'pack', 'large'] as const)
+    for await (const { object, bytes } of archive.objects.list(area, tenant)) {
+      sums[area] += bytes;
+      if (area === 'pack') packs++;
+      if (waiting.has(object)) reclaimableBytes += bytes;
+    }
+  return {
+    logBytes: sums.log,
+    packBytes: sums.pack,
+    largeBytes: sums.large,
+    reclaimableBytes,
+    tornBytes: await archive.log.tornBytes(),
+    segments: (await archive.log.segments(tenant)).length,
+    packs,
+    alarms: [
+      ...archive.log
+        .alarms()
+        .filter((alarm) => alarm.tenant === tenant || alarm.tenant === '')
+        .map((alarm) => `${alarm.kind}: ${alarm.detail}`),
+      ...damage.list(tenant).map((detail) => `damaged-instance: ${detail}`),
+    ],
+  };
+}

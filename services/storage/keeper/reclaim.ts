@@ -1,20 +1,24 @@
 import type { Call } from '#platform/call.ts';
+import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
-import { IndexService } from '#proto/index/v1/index.ts';
-import { type EntryId, TableOfContents } from '#proto/storage/v1/log.ts';
-
-import type { Archive, SegmentRow } from '../ports.ts';
-
-const FOLDED_WITHIN_MS = 60_000;
+import { type Fate, IndexService } from '#proto/index/v1/index.ts';
+import type { EntryId } from '#proto/storage/v1/log.ts';
+import type { Archive, ObjectRow, SegmentRow } from '../ports.ts';
+import { needWholeLog } from './folded.ts';
+import { NamedObjects } from './named.ts';
 
 export interface Reclaimed {
   objectsRemoved: number;
   bytesFreed: number;
 }
 
+/** Listing a million objects is a walk of seconds, and what it finds is a day old anyway. */
+const ORPHANS_EVERY_MS = 3_600_000;
+export const FREE_PREFIX = 'keeper/free/';
+
 /**
  * Removes bytes that nothing needs any more. Every removal rests on a positive word of the index about each entry (moved elsewhere,
- * dropped, purged), given after it folded everything that the segment holds: what the index does not know is kept.
+ * or dropped), given after it folded the whole log: what the index does not know is kept, and what the log does not say is not enough.
  * The delay counts from when the keeper first saw that an object is free; forgetting that (losing `KeyValue`) only makes it wait again.
  */
 export function createReclaim(
@@ -23,38 +27,58 @@ export function createReclaim(
   settings: { deletionDelayMs: () => number; orphanAgeMs: () => number },
 ) {
   const index = context.client(IndexService);
-  const readTo = new Map<string, number>();
+  const namedOf = new Map<string, NamedObjects>();
+  /** Segments without an instance of their own: thinning them frees nothing. */
+  const bare = new Set<string>();
+  const sweptAt = new Map<string, number>();
 
-  async function reclaim(call: Call, now: boolean): Promise<Reclaimed> {
+  return async function reclaim(call: Call, now: boolean): Promise<Reclaimed> {
     const done: Reclaimed = { objectsRemoved: 0, bytesFreed: 0 };
-    await followLog(call);
+    await needWholeLog(context, archive, call);
     for (const segment of await archive.log.segments(call.tenant)) {
       if (call.signal.aborted) return done;
-      if (segment.state !== 'sealed' || !(await isFree(call, segment))) continue;
-      if (!(await waited(call, segment.object, now))) {
-        // Beside the old one for all of deletionDelay: a file-by-file copy taken meanwhile finds one or the other.
-        await archive.log.prepareThin(call.tenant, segment.object);
-        continue;
+      if (segment.state !== 'sealed' || bare.has(segment.object)) continue;
+      try {
+        await reclaimSegment(call, segment, now, done);
+      } catch (error) {
+        if (call.signal.aborted || isTransient(error)) throw error;
+        // Damage in one (its alarm is raised) does not keep the others from it.
+        context.log.warn({ err: error, object: segment.object }, 'a segment stays as it is');
       }
-      const { bytesFreed } = await archive.log.thin(call.tenant, segment.object);
-      await context.kv.delete(call.tenant, freeKey(segment.object));
-      done.objectsRemoved++;
-      done.bytesFreed += bytesFreed;
-      context.log.info({ object: segment.object, bytesFreed }, 'segment thinned: its instances have moved');
     }
-    for (const area of ['pack', 'large'] as const) await sweep(call, area, now, done);
+    let named = namedOf.get(call.tenant);
+    if (!named) namedOf.set(call.tenant, (named = new NamedObjects(archive, call.tenant)));
+    await named.follow(call);
+    await reclaimObjects(call, named, now, done);
+    const swept = sweptAt.get(call.tenant);
+    if (now || swept === undefined || performance.now() - swept >= ORPHANS_EVERY_MS) {
+      await sweepOrphans(call, named, done);
+      sweptAt.set(call.tenant, performance.now());
+    }
     return done;
+  };
+
+  async function reclaimSegment(call: Call, segment: SegmentRow, now: boolean, done: Reclaimed): Promise<void> {
+    const { object } = segment;
+    if (!(await isFree(call, segment))) return;
+    if (!(await waited(call, object, now))) {
+      // Beside the old one for all of deletionDelay: a file-by-file copy taken meanwhile finds one or the other.
+      await archive.log.prepareThin(call.tenant, object);
+      return;
+    }
+    const { bytesFreed } = await archive.log.thin(call.tenant, object);
+    await context.kv.delete(call.tenant, freeKey(object));
+    done.objectsRemoved++;
+    done.bytesFreed += bytesFreed;
+    context.log.info({ object, bytesFreed }, 'segment thinned: its instances have moved');
   }
 
   /** Whether the index vouches that no byte of this segment is needed at its place. */
   async function isFree(call: Call, segment: SegmentRow): Promise<boolean> {
-    const { reached } = await index.await(call, {
-      positions: [{ lane: segment.lane, sequence: segment.last }],
-      limitMs: FOLDED_WITHIN_MS,
-    });
-    if (!reached) return false;
     const byStudy = new Map<string, EntryId[]>();
+    let commits = 0;
     for await (const { lane, sequence, entries } of archive.log.commitsOf(call.tenant, segment.object)) {
+      commits++;
       for (const { n, kind } of entries) {
         if (kind === undefined) return false; // of a newer release: it may be anything
         if (kind.$case !== 'instance') continue;
@@ -63,20 +87,23 @@ export function createReclaim(
         byStudy.set(kind.value.studyInstanceUid, ids);
       }
     }
+    if (commits !== segment.last - segment.first + 1) return false; // damage: nobody knows what stood there
+    if (byStudy.size === 0) {
+      bare.add(segment.object);
+      return false;
+    }
     for (const [studyInstanceUid, entries] of byStudy)
       if (!(await allGone(call, studyInstanceUid, entries, segment.object))) return false;
     return true;
   }
 
   async function allGone(call: Call, studyInstanceUid: string, entries: EntryId[], object: string): Promise<boolean> {
-    let answered = 0;
+    const answered = new Set<string>();
     for await (const fate of index.fates(call, { studyInstanceUid, entries })) {
-      answered++;
-      const free =
-        fate.state === 'dropped' || fate.state === 'purged' || (fate.state === 'kept' && fate.place!.object !== object);
-      if (!free) return false;
+      if (!isGone(fate, object)) return false;
+      answered.add(`${fate.id!.lane}/${fate.id!.sequence}/${fate.id!.n}`);
     }
-    return answered === entries.length;
+    return entries.every(({ lane, sequence, n }) => answered.has(`${lane}/${sequence}/${n}`));
   }
 
   async function waited(call: Call, object: string, now: boolean): Promise<boolean> {
@@ -89,55 +116,60 @@ export function createReclaim(
     return Date.now() - Number(seen.value.toString()) >= settings.deletionDelayMs();
   }
 
-  /** Which packs and large objects the log names, and on behalf of which entries: read once, then only what is new. */
-  const holders = new Map<string, { studyInstanceUid: string; ids: EntryId[] }>();
-  async function followLog(call: Call): Promise<void> {
-    const after = [...readTo].map(([lane, sequence]) => ({ lane, sequence }));
-    const hold = (object: string, studyInstanceUid: string, id: EntryId) => {
-      const holder = holders.get(object) ?? { studyInstanceUid, ids: [] };
-      holder.ids.push(id);
-      holders.set(object, holder);
-    };
-    for await (const commit of archive.log.read(call.tenant, after, [], call.signal)) {
-      const { entries } = TableOfContents.decode(commit.tableOfContents);
-      for (const { n, kind } of entries) {
-        if (kind?.$case === 'large')
-          hold(kind.value.place!.object, kind.value.studyInstanceUid, {
-            lane: commit.lane,
-            sequence: commit.sequence,
-            n,
-          });
-        if (kind?.$case === 'moved')
-          for (const { entry, to } of kind.value.moves) hold(to!.object, kind.value.studyInstanceUid, entry!);
-      }
-      readTo.set(commit.lane, commit.sequence);
-    }
-  }
-
-  async function sweep(call: Call, area: 'pack' | 'large', now: boolean, done: Reclaimed): Promise<void> {
-    for await (const { object, bytes, modifiedMs } of archive.objects.list(area, call.tenant)) {
+  /** Packs and large objects of which nothing is needed any more. */
+  async function reclaimObjects(call: Call, named: NamedObjects, now: boolean, done: Reclaimed): Promise<void> {
+    const waiting = new Set<string>();
+    for (const { object, studyInstanceUid } of [...named.candidates()]) {
       if (call.signal.aborted) return;
-      const holder = holders.get(object);
-      if (holder === undefined) {
-        // No entry names it: an upload that broke off, a pack whose `moved` was never written. Young ones may still get their entry.
-        if (Date.now() - modifiedMs < settings.orphanAgeMs()) continue;
-        context.log.info({ object, bytes }, 'orphan removed: no log entry names it');
-      } else {
-        const positions = archive.log.heads(call.tenant);
-        if (!(await index.await(call, { positions, limitMs: FOLDED_WITHIN_MS })).reached) return;
-        if (!(await allGone(call, holder.studyInstanceUid, holder.ids, object)) || !(await waited(call, object, now)))
-          continue;
-        context.log.info({ object, bytes }, 'object removed: all that it held was purged or moved');
-      }
-      if (await archive.objects.remove(object)) {
-        done.objectsRemoved++;
-        done.bytesFreed += bytes;
-      }
-      await context.kv.delete(call.tenant, freeKey(object));
+      const entries = await named.entriesIn(call, object);
+      if (entries === undefined || !(await allGone(call, studyInstanceUid, entries, object))) continue;
+      if (await waited(call, object, now)) {
+        const row = await archive.objects.stat(object);
+        if (row) await remove(call, row, 'object removed: all that it held was purged or moved', done);
+        named.removed(object);
+      } else waiting.add(studyInstanceUid);
     }
+    // Whatever changes for the others later is in the log, and touches them again.
+    for (const study of named.touched) if (!waiting.has(study)) named.touched.delete(study);
   }
 
-  return { reclaim };
+  /** No entry names it: an upload that broke off, a pack whose `moved` was never written. Young ones may still get their entry. */
+  async function sweepOrphans(call: Call, named: NamedObjects, done: Reclaimed): Promise<void> {
+    const orphans: ObjectRow[] = [];
+    for (const area of ['pack', 'large'] as const)
+      for await (const row of archive.objects.list(area, call.tenant)) {
+        if (call.signal.aborted) return;
+        if (!named.has(row.object) && Date.now() - row.modifiedMs >= settings.orphanAgeMs()) orphans.push(row);
+      }
+    if (orphans.length === 0) return;
+    await named.follow(call); // what was named while the list was read
+    if (!named.complete()) {
+      context.log.warn(
+        { objects: orphans.length },
+        'orphans stay: a part of the log that cannot be read may name them',
+      );
+      return;
+    }
+    for (const row of orphans)
+      if (!named.has(row.object)) await remove(call, row, 'orphan removed: no log entry names it', done);
+  }
+
+  async function remove(call: Call, row: ObjectRow, why: string, done: Reclaimed): Promise<void> {
+    const { object, bytes } = row;
+    if (await archive.objects.remove(object)) {
+      context.log.info({ object, bytes }, why);
+      done.objectsRemoved++;
+      done.bytesFreed += bytes;
+    }
+    await context.kv.delete(call.tenant, freeKey(object));
+  }
 }
 
-const freeKey = (object: string): string => `keeper/free/${object}`;
+/** `purged` alone is not enough: until the log says `dropped`, an equal copy may come to rest on these bytes (adr/0026). */
+const isGone = ({ state, place }: Fate, object: string): boolean =>
+  state === 'dropped' || (state !== 'unknown' && place !== undefined && place.object !== object);
+
+const isTransient = (error: unknown): boolean =>
+  error instanceof GantryError && ['unavailable', 'cancelled', 'deadline-exceeded'].includes(error.code);
+
+const freeKey = (object: string): string => `${FREE_PREFIX}${object}`;

@@ -1,21 +1,20 @@
 import { createHash } from 'node:crypto';
-import { Part10Digest } from '#dicom/digest.ts';
 import type { Call } from '#platform/call.ts';
-import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
-import { IndexService, SearchRequest } from '#proto/index/v1/index.ts';
+import { type Fate, IndexService, SearchRequest } from '#proto/index/v1/index.ts';
 import { type EntryId, type Instance, type Place, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { VerifyFinding } from '#proto/storage/v1/storage.ts';
+import type { Alarm, Archive } from '../ports.ts';
+import { isFolded } from './folded.ts';
+import { isSound } from './pack.ts';
 
-import type { Archive } from '../ports.ts';
-
-const FOLDED_WITHIN_MS = 60_000;
 const PROGRESS_EVERY = 10_000;
 
 /**
  * The log against the index, both ways, and the bytes against their digests. Log → index: every entry is known, its bytes are where the
  * index says and hold their digest, unless it was purged or dropped. Index → log: a study has no entry that the log does not have; for that
- * a count and an order-free checksum of ids a study are enough, so that memory grows with studies, not with instances.
+ * a count and an order-free checksum of ids a study are enough, so that memory grows with studies and objects, not with instances.
+ * What comes in meanwhile is not looked at: the heads of the beginning are the end.
  */
 export async function* verify(
   context: Context,
@@ -24,88 +23,129 @@ export async function* verify(
   options: { study: string; digests: boolean },
 ): AsyncGenerator<VerifyFinding> {
   const index = context.client(IndexService);
-  const finding = (kind: string, detail: string, entry?: EntryId): VerifyFinding => ({ kind, detail, checked, entry });
   let checked = 0;
   let wrong = 0;
-  const report = (one: VerifyFinding): VerifyFinding => {
+  const note = (kind: string, detail: string, entry?: EntryId): VerifyFinding => ({ kind, detail, checked, entry });
+  const report = (kind: string, detail: string, entry?: EntryId): VerifyFinding => {
     wrong++;
-    return one;
+    return note(kind, detail, entry);
   };
-  for (const alarm of archive.log.alarms())
-    if (alarm.tenant === call.tenant) yield report(finding(alarm.kind, alarm.detail));
-  const { reached } = await index.await(call, { positions: archive.log.heads(call.tenant), limitMs: FOLDED_WITHIN_MS });
-  if (!reached)
+  const told = new Set<Alarm>();
+  function* alarms(): Generator<VerifyFinding> {
+    for (const alarm of archive.log.alarms()) {
+      if (told.has(alarm) || (alarm.tenant !== call.tenant && alarm.tenant !== '')) continue;
+      told.add(alarm);
+      yield report(alarm.kind, alarm.detail);
+    }
+  }
+  yield* alarms();
+  const heads = archive.log.heads(call.tenant);
+  const end = new Map(heads.map(({ lane, sequence }) => [lane, sequence]));
+  if (!(await isFolded(context, call, heads)))
     yield report(
-      finding(
-        'index-behind',
-        'the index had not folded the whole log when the check began; what follows may be only late',
-      ),
+      'index-behind',
+      'the index had not folded the whole log when the check began; what follows may be only late',
     );
 
-  const seen = new Map<string, IdSum>();
+  const logged = new Map<string, IdSum>();
+  const named = new Set<string>();
   for await (const commit of archive.log.read(call.tenant, [], [], call.signal)) {
-    const toc = TableOfContents.decode(commit.tableOfContents);
+    const { lane, sequence } = commit;
+    if (sequence > (end.get(lane) ?? 0)) continue;
     const byStudy = new Map<string, { id: EntryId; instance: Instance }[]>();
-    for (const { n, kind } of toc.entries) {
+    for (const { n, kind } of TableOfContents.decode(commit.tableOfContents).entries) {
+      if (kind?.$case === 'moved') for (const { to } of kind.value.moves) named.add(to!.object);
       if (kind?.$case !== 'instance' && kind?.$case !== 'large') continue;
-      const { studyInstanceUid } = kind.value;
+      const { studyInstanceUid, place } = kind.value;
+      if (kind.$case === 'large') named.add(place!.object);
       if (options.study !== '' && studyInstanceUid !== options.study) continue;
-      const id = { lane: commit.lane, sequence: commit.sequence, n };
+      const id = { lane, sequence, n };
       const rows = byStudy.get(studyInstanceUid) ?? [];
       rows.push({ id, instance: kind.value });
       byStudy.set(studyInstanceUid, rows);
-      add(seen, studyInstanceUid, id);
+      add(logged, studyInstanceUid, id);
     }
     for (const [studyInstanceUid, rows] of byStudy) {
-      const places = new Map<string, { state: string; place: Place | undefined }>();
-      for await (const fate of index.fates(call, { studyInstanceUid, entries: rows.map((row) => row.id) })) {
-        places.set(keyOf(fate.id!), { state: fate.state, place: fate.place });
-      }
+      const entries = rows.map(({ id }) => id);
+      const fates = new Map<string, Fate>();
+      for await (const fate of index.fates(call, { studyInstanceUid, entries })) fates.set(keyOf(fate.id!), fate);
       for (const { id, instance } of rows) {
-        const fate = places.get(keyOf(id));
-        if (fate === undefined || fate.state === 'unknown')
-          yield report(
-            finding(
-              'missing-in-index',
-              `instance ${instance.sopInstanceUid} of study ${studyInstanceUid} is in the log and not in the index`,
-              id,
-            ),
-          );
-        else if (fate.state === 'kept') {
-          const problem = options.digests
-            ? await bytesProblem(archive, instance, fate.place!)
-            : await statProblem(archive, fate.place!);
-          if (problem !== undefined)
-            yield report(
-              finding(
-                problem,
-                `instance ${instance.sopInstanceUid} of study ${studyInstanceUid} at ${fate.place!.object}+${fate.place!.offset}`,
-                id,
-              ),
-            );
-        }
-        if (++checked % PROGRESS_EVERY === 0) yield finding('progress', '');
+        const problem = await problemOf(id, instance, fates.get(keyOf(id)));
+        if (problem) yield problem;
+        if (++checked % PROGRESS_EVERY === 0) yield note('progress', '');
       }
     }
   }
-  const studies = options.study !== '' ? [options.study] : await studiesOf(context, call);
-  for (const study of new Set([...studies, ...seen.keys()])) {
-    const indexed: IdSum = { count: 0, sum: 0n };
-    for await (const fate of index.fates(call, { studyInstanceUid: study, entries: [] })) mix(indexed, fate.id!);
-    const logged = seen.get(study) ?? { count: 0, sum: 0n };
-    if (logged.count < indexed.count || (logged.count === indexed.count && logged.sum !== indexed.sum)) {
-      yield report(
-        finding('not-in-log', `study ${study}: the index has ${indexed.count} entries, the log ${logged.count}`),
-      );
-    }
-  }
+  yield* alarms(); // what reading has met
+  yield* notInLog();
   const torn = await archive.log.tornBytes();
   if (torn > 0)
-    yield finding(
+    yield note(
       'torn-tail',
       `${torn} bytes after the last valid commit of dead lanes were moved aside: never acknowledged, nothing is missing`,
     );
-  yield finding(wrong === 0 ? 'ok-summary' : 'summary', `${checked} instances checked, ${wrong} findings`);
+  if (options.study === '') yield* orphans();
+  yield note(wrong === 0 ? 'ok-summary' : 'summary', `${checked} instances checked, ${wrong} findings`);
+
+  async function problemOf(
+    id: EntryId,
+    instance: Instance,
+    fate: Fate | undefined,
+  ): Promise<VerifyFinding | undefined> {
+    const { studyInstanceUid, sopInstanceUid } = instance;
+    const who = `instance ${sopInstanceUid} of study ${studyInstanceUid}`;
+    let now = fate;
+    for (;;) {
+      if (!now || now.state === 'unknown')
+        return report('missing-in-index', `${who} is in the log and not in the index`, id);
+      if (now.state !== 'kept') return undefined;
+      const place = now.place!;
+      const problem = await bytesProblem(archive, instance, place, options.digests);
+      if (!problem) return undefined;
+      // The keeper may have moved it between the question and the look.
+      const before = now;
+      now = undefined;
+      for await (const one of index.fates(call, { studyInstanceUid, entries: [id] })) now = one;
+      if (now?.state === 'kept' && samePlace(now.place!, before.place!))
+        return report(problem, `${who} at ${place.object}+${place.offset}`, id);
+    }
+  }
+
+  async function* notInLog(): AsyncGenerator<VerifyFinding> {
+    const studies = options.study !== '' ? [options.study] : await studiesOf(context, call);
+    const now = new Set(archive.log.heads(call.tenant).map(({ lane }) => lane));
+    for (const study of new Set([...studies, ...logged.keys()])) {
+      const indexed: IdSum = { count: 0, sum: 0n };
+      for await (const { id } of index.fates(call, { studyInstanceUid: study, entries: [] })) {
+        const last = end.get(id!.lane);
+        const cameLater = last === undefined ? now.has(id!.lane) : id!.sequence > last && isAhead(id!);
+        if (!cameLater) mix(indexed, id!);
+      }
+      const known = logged.get(study) ?? { count: 0, sum: 0n };
+      if (known.count < indexed.count || (known.count === indexed.count && known.sum !== indexed.sum))
+        yield report('not-in-log', `study ${study}: the index has ${indexed.count} entries, the log ${known.count}`);
+    }
+  }
+
+  function isAhead(id: EntryId): boolean {
+    return archive.log.heads(call.tenant).some(({ lane, sequence }) => lane === id.lane && sequence >= id.sequence);
+  }
+
+  async function* orphans(): AsyncGenerator<VerifyFinding> {
+    let objects = 0;
+    let bytes = 0;
+    for (const area of ['pack', 'large'] as const)
+      for await (const row of archive.objects.list(area, call.tenant))
+        if (!named.has(row.object)) {
+          objects++;
+          bytes += row.bytes;
+        }
+    if (objects > 0)
+      yield note(
+        'orphan',
+        `${objects} objects of ${bytes} bytes are named by no entry: an upload that runs, or broke off; removed after keeper.orphanAgeMs`,
+      );
+  }
 }
 
 interface IdSum {
@@ -114,6 +154,7 @@ interface IdSum {
 }
 
 const keyOf = (id: EntryId): string => `${id.lane}/${id.sequence}/${id.n}`;
+const samePlace = (a: Place, b: Place): boolean => a.object === b.object && a.offset === b.offset;
 
 function add(sums: Map<string, IdSum>, study: string, id: EntryId): void {
   const sum = sums.get(study) ?? { count: 0, sum: 0n };
@@ -133,9 +174,8 @@ async function studiesOf(context: Context, call: Call): Promise<string[]> {
   let cursor = '';
   for (let more = true; more; ) {
     more = false;
-    for await (const row of context
-      .client(IndexService)
-      .search(call, SearchRequest.fromPartial({ level: 'STUDY', cursor, limit: 10_000 }))) {
+    const request = SearchRequest.fromPartial({ level: 'STUDY', cursor, limit: 10_000 });
+    for await (const row of context.client(IndexService).search(call, request)) {
       const dataSet = JSON.parse(Buffer.from(row.dataSetJson).toString('utf8')) as Record<string, { Value?: string[] }>;
       const uid = dataSet['0020000D']?.Value?.[0];
       if (uid !== undefined) studies.push(uid);
@@ -146,20 +186,14 @@ async function studiesOf(context: Context, call: Call): Promise<string[]> {
   return studies;
 }
 
-/** Undefined: the bytes are there and hold their digest. */
-async function bytesProblem(archive: Archive, instance: Instance, place: Place): Promise<string | undefined> {
-  const digest = new Part10Digest(instance.transferSyntaxUid, instance.dataSetOffset);
-  try {
-    for await (const chunk of archive.objects.read(place.object, place.offset, place.length)) digest.update(chunk);
-  } catch (error) {
-    if (error instanceof GantryError && (error.code === 'not-found' || error.code === 'damaged'))
-      return 'missing-bytes';
-    throw error;
-  }
-  return digest.finish().digest.equals(instance.digest) ? undefined : 'bad-digest';
-}
-
-async function statProblem(archive: Archive, place: Place): Promise<string | undefined> {
+/** Undefined: the bytes are there and, if they were read, hold their digest. */
+async function bytesProblem(
+  archive: Archive,
+  instance: Instance,
+  place: Place,
+  digests: boolean,
+): Promise<string | undefined> {
   const row = await archive.objects.stat(place.object);
-  return row === undefined || row.bytes < place.offset + place.length ? 'missing-bytes' : undefined;
+  if (row === undefined || row.bytes < place.offset + place.length) return 'missing-bytes';
+  return !digests || (await isSound(archive.objects, { instance, place })) ? undefined : 'bad-digest';
 }

@@ -49,6 +49,8 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
 
   const param = (request: FastifyRequest, name: string): string =>
     (request.params as Record<string, string>)[name] ?? '';
+  /** As long as it takes: ended by whoever asked, not by platform.rpcTimeoutMs. */
+  const long = (request: FastifyRequest) => ({ ...request.call, deadline: Number.POSITIVE_INFINITY });
   const field = <T>(request: FastifyRequest, name: string): T | undefined =>
     (request.body as Record<string, T> | null | undefined)?.[name];
   const collect = async <T>(rows: AsyncIterable<T>): Promise<T[]> => {
@@ -298,7 +300,7 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'E',
       body: { studyInstanceUid: { type: 'string', description: 'only this study' } },
       answer: 'application/json',
-      run: (request) => keeper.compact(request.call, { studyInstanceUid: field(request, 'studyInstanceUid') ?? '' }),
+      run: (request) => keeper.compact(long(request), { studyInstanceUid: field(request, 'studyInstanceUid') ?? '' }),
     },
     {
       method: 'POST',
@@ -309,7 +311,7 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'D',
       body: { now: { type: 'boolean', description: 'do not wait for deletionDelay: for a full disk' } },
       answer: 'application/json',
-      run: (request) => keeper.reclaim(request.call, { now: field<boolean>(request, 'now') === true }),
+      run: (request) => keeper.reclaim(long(request), { now: field<boolean>(request, 'now') === true }),
     },
     {
       method: 'GET',

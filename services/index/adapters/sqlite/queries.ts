@@ -312,35 +312,45 @@ export function* entries(db: DatabaseSync, tenant: string, request: EntriesReque
 }
 
 const SETTLED_LIMIT = 100;
+/** Of one message: some 700 kB, below gRPC's limit (platform.rpcMessageMax). */
+const SETTLED_ROWS_MAX = 2000;
 
-/** Live: for every version that is not purged (the trash included), the entry that holds its bytes. */
+/**
+ * Live: for every version that is not purged (the trash included), the entry that holds its bytes. A study of many instances comes in several
+ * rows, one after the other. Of a study on hold nothing counts as purged.
+ */
 export function* settled(db: DatabaseSync, tenant: string, request: SettledRequest): Generator<SettledStudy> {
   const id = tenantId(db, tenant) ?? -1;
   const rows =
     request.studyInstanceUid !== ''
       ? statement(
           db,
-          'SELECT id, study_instance_uid, settled FROM studies WHERE tenant = ? AND study_instance_uid = ?',
+          'SELECT id, study_instance_uid, settled, hold FROM studies WHERE tenant = ? AND study_instance_uid = ?',
         ).all(id, request.studyInstanceUid)
       : statement(
           db,
-          `SELECT id, study_instance_uid, settled FROM studies
+          `SELECT id, study_instance_uid, settled, hold FROM studies
            WHERE tenant = ? AND compactable > 0 AND settled > 0 ORDER BY changed_ms LIMIT ?`,
         ).all(id, request.limit || SETTLED_LIMIT);
   for (const row of rows) {
-    const study: SettledStudy = {
+    const begin = (): SettledStudy => ({
       studyInstanceUid: row.study_instance_uid as string,
       settled: (row.settled as number) > 0,
       live: [],
       spare: [],
       purged: [],
-    };
+    });
+    let study = begin();
     for (const series of seriesOfStudy(db, row.id as number)) {
       const views = [...metadataReaderOf(db).views(db, series)].sort((a, b) => compareInstances(anyOf(a), anyOf(b)));
       for (const view of views) {
         study.live.push(...view.kept.map((record) => entryRow(series, record)));
         study.spare.push(...view.spare.map((record) => entryRow(series, record)));
-        study.purged.push(...view.purged.map((record) => entryRow(series, record)));
+        if (row.hold === 0) study.purged.push(...view.purged.map((record) => entryRow(series, record)));
+        if (study.live.length + study.spare.length + study.purged.length >= SETTLED_ROWS_MAX) {
+          yield study;
+          study = begin();
+        }
       }
     }
     yield study;
@@ -353,23 +363,27 @@ const NOTHING = { instanceNumber: '', sopInstanceUid: '' } as EntryRecord;
 /** What became of entries: the word that the keeper needs before bytes go. In doubt, an entry is kept. */
 export function* fates(db: DatabaseSync, tenant: string, request: FatesRequest): Generator<Fate> {
   const id = tenantId(db, tenant) ?? -1;
-  const study = statement(db, 'SELECT id FROM studies WHERE tenant = ? AND study_instance_uid = ?').get(
+  const study = statement(db, 'SELECT id, hold FROM studies WHERE tenant = ? AND study_instance_uid = ?').get(
     id,
     request.studyInstanceUid,
   );
   const wanted = new Set(request.entries.map(idKey));
+  const versionOf = (record: EntryRecord): string => `${record.sopInstanceUid} ${record.version.toString('latin1')}`;
   if (study)
     for (const series of seriesOfStudy(db, study.id as number)) {
-      const holders = new Set(
-        metadataReaderOf(db)
-          .views(db, series)
-          .flatMap((view) => view.kept.map((record) => idKey(record.id))),
-      );
+      const kept = metadataReaderOf(db)
+        .views(db, series)
+        .flatMap((view) => view.kept);
+      const holders = new Set(kept.map((record) => idKey(record.id)));
+      const versions = study.hold === 1 ? new Set(kept.map(versionOf)) : undefined;
       for (const record of readBlocks(db, series.id)) {
         const key = idKey(record.id);
         if (request.entries.length > 0 && !wanted.delete(key)) continue;
         const { dropped, purged } = record.control ?? {};
-        const state = dropped ? 'dropped' : purged && !holders.has(key) ? 'purged' : 'kept';
+        let state = dropped ? 'dropped' : purged ? 'purged' : 'kept';
+        // Bytes that an equal version rests on stay, whatever was said of this entry.
+        if (holders.has(key)) state = 'kept';
+        else if (purged && versions && !versions.has(versionOf(record))) state = 'held';
         yield { id: record.id, state, place: placeOf(record) };
       }
     }

@@ -197,6 +197,7 @@ export interface SettledRequest {
   studyInstanceUid: string;
 }
 
+/** A study of many instances comes in several of these, one after the other. Of a study on hold nothing is purged. */
 export interface SettledStudy {
   studyInstanceUid: string;
   settled: boolean;
@@ -218,9 +219,9 @@ export interface Fate {
   id:
     | EntryId
     | undefined;
-  /** kept: its bytes are needed at `place` · dropped · purged: its own bytes may go · unknown: never folded */
+  /** kept: its bytes are needed at `place` · dropped: its own bytes may go · purged: they may be dropped · held: purged, */
   state: string;
-  /** where its bytes are now */
+  /** but its study is on hold · unknown: never folded */
   place: Place | undefined;
 }
 
