@@ -1,5 +1,6 @@
 import { GantryError } from '#platform/errors.ts';
 import type { Bytes } from '#platform/rpc.types.ts';
+import { bytesPassed } from '#platform/young-buffers.ts';
 
 /**
  * A body, pulled chunk by chunk, that gives up at once when the call is aborted even while the sender is silent. One listener for
@@ -43,6 +44,7 @@ export class Pull implements AsyncIterableIterator<Buffer> {
         this.#iterator.next().then(resolve, reject);
       });
       if (result.done) this.#finish();
+      else bytesPassed(result.value.length);
       return result;
     } catch (error) {
       this.#finish();

@@ -2,12 +2,12 @@ import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'n
 import type { AddressInfo, Socket } from 'node:net';
 import { isIP } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { ulid } from 'ulid';
 import type { Call } from '#platform/call.ts';
 import { ERRORS, GantryError, toGantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import { isLoopback } from '#platform/net.ts';
 import type { AuditEvent } from '#platform/ports.ts';
+import { requestId } from '#platform/request-id.ts';
 import { AuthService } from '#proto/auth/v1/auth.ts';
 
 /** What every route says of itself. `useCase` null: a page or probe that touches nobody's data. */
@@ -45,7 +45,7 @@ export function createHttp(context: Context): FastifyInstance {
     bodyLimit: settings.number('http.jsonBodyMax'),
     exposeHeadRoutes: true,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 4096 },
-    genReqId: () => ulid(),
+    genReqId: requestId,
     requestIdHeader: false,
     forceCloseConnections: false,
     clientErrorHandler: answerClientError,

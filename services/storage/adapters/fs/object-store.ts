@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
 import { GantryError } from '#platform/errors.ts';
+import { bytesPassed } from '#platform/young-buffers.ts';
 import { checkObjectKey, checkTenant } from '../../log/names.ts';
 import type { ObjectRow, ObjectStore } from '../../ports.ts';
 import { codeOf, type Disk, type DurableDirectories, isFull } from './disk.ts';
@@ -81,6 +82,7 @@ export class FsObjectStore implements ObjectStore {
     for (let at = offset; ahead; ) {
       const chunk: Buffer = await ahead;
       at += chunk.length;
+      bytesPassed(chunk.length);
       ahead = at < offset + length ? chunkAt(at) : undefined;
       ahead?.catch(() => {}); // thrown when it is awaited; a consumer that left does not want to know
       yield chunk;

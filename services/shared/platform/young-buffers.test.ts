@@ -1,0 +1,20 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { constants, PerformanceObserver } from 'node:perf_hooks';
+import { test } from 'node:test';
+import { bytesPassed } from './young-buffers.ts';
+
+test('many bytes that passed bring a collection of the young generation, and gc stays no global', async () => {
+  const seen = new EventTarget();
+  const observer = new PerformanceObserver((list) => {
+    for (const { detail } of list.getEntries())
+      if ((detail as { kind: number }).kind === constants.NODE_PERFORMANCE_GC_MINOR)
+        seen.dispatchEvent(new Event('minor'));
+  });
+  observer.observe({ entryTypes: ['gc'] });
+  const collected = once(seen, 'minor');
+  for (let i = 0; i < 30; i++) bytesPassed(1024 * 1024);
+  await collected;
+  observer.disconnect();
+  assert.equal('gc' in globalThis, false);
+});
