@@ -12,8 +12,9 @@ import { negotiate } from '#dimse/negotiate.ts';
 import type { Acceptor } from '#dimse/types.ts';
 import { freePort, type GantryServer, startServer } from '../peers/server.ts';
 import { GROUPS, load, NAMES } from './commands.ts';
+import { progress } from './progress.ts';
 import { run } from './run.testing.ts';
-import { table } from './table.ts';
+import { table, width } from './table.ts';
 
 const BIN = join(import.meta.dirname, 'bin.sh');
 
@@ -106,6 +107,32 @@ describe('usage', () => {
     ]);
     assert.equal(text, 'NAME       NO\n山田^太郎   1\nx\ufffd[2J\ufffdy    10\n');
   });
+});
+
+test('a bar on a terminal, within its width; nothing in a log file', () => {
+  for (const [isTTY, columns] of [
+    [true, 80],
+    [true, 20],
+    [true, 0],
+    [false, 80],
+  ] as const) {
+    let written = '';
+    const stream = {
+      isTTY,
+      columns,
+      write: (text: string) => (written += text) !== '',
+    } as unknown as NodeJS.WritableStream;
+    const bar = progress(stream, false);
+    bar.show(50, 100, 1000, 'instances');
+    bar.end();
+    if (!isTTY) assert.equal(written, '');
+    else {
+      const line = written.split('\u001b[2K')[1]!.replace('\r', '');
+      assert.ok(width(line) < (columns || 80), line);
+      assert.match(line, columns === 20 ? /^█+░*$/ : /^█{12}░{12} 50 % {2}50 of 100 {2}instances$/);
+      assert.ok(written.endsWith('\r\u001b[2K')); // it leaves no trace
+    }
+  }
 });
 
 describe('with a server', { timeout: 120_000 }, () => {

@@ -17,7 +17,9 @@ import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { ZipFile } from 'yazl';
+import { uidFor } from '../demo/part10.ts';
 import { type GantryServer, startServer } from '../peers/server.ts';
+import { fileName } from './dicomweb.ts';
 import { openJournal } from './journal.ts';
 import { folder, instance, run, SECRET, state } from './run.testing.ts';
 
@@ -166,6 +168,14 @@ describe('import', { timeout: 240_000 }, () => {
       assert.deepEqual(counts(summary), [8, 3, 1, 1, 0]);
       assert.equal(code, 1);
       assert.equal(summary.refusals[0]!.label, `${path}:bad.dcm`);
+      // Byte for byte, out of the archive within the archive.
+      const to = mkdtempSync(join(tmpdir(), 'gantry-exact-'));
+      const stored = { study: uidFor(`cli/study/${name}`), series: uidFor(`cli/series/${name}`) };
+      assert.equal((await run(['get', stored.study, '--to', to], env)).code, 0);
+      for (const n of [1, 2, 3, 4]) {
+        const got = readFileSync(join(to, fileName({ ...stored, instance: uidFor(`cli/${name}/large${n}`) })));
+        assert.ok(got.equals(large(n)), `large${n}`);
+      }
     });
   }
 
@@ -207,8 +217,9 @@ describe('import', { timeout: 240_000 }, () => {
     assert.match((await run(['import', file('x.tgz', gz)], env)).err, /no whole tar\.gz/);
     const zip = await zipOf(join(mkdtempSync(join(tmpdir(), 'gantry-zip-')), 'x.zip'), files);
     truncateSync(zip, readFileSync(zip).length - 60);
-    const noEnd = await run(['import', zip], env);
+    const noEnd = await run(['import', folder({ 'good.dcm': instance('broken/good') }), zip], env);
     assert.equal(noEnd.code, 1);
+    assert.match(noEnd.out, /^1 instance imported/); // what came before it
     assert.match(noEnd.err, /no whole zip/);
   });
 

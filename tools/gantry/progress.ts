@@ -31,7 +31,7 @@ export function progress(
       const bar = of > 0 ? `${'█'.repeat(filled)}${'░'.repeat(BAR - filled)} ${Math.floor(share * 100)} %  ` : '';
       const counts = of > 0 ? `${number(done)} of ${number(of)}` : number(done);
       const line = `${bar}${counts}${rate}${left}${words === '' ? '' : `  ${words}`}`;
-      const room = (stream.columns ?? 80) - 1;
+      const room = (stream.columns || 80) - 1; // 0 where a terminal does not know
       stream.write(`\r\u001b[2K${width(line) > room ? line.slice(0, room) : line}`);
       shown = true;
     },

@@ -47,7 +47,7 @@ no names): the same command goes on there. A refused file would be refused again
       house.note(`going on after ${number(journal.found)} files of an earlier run (--restart begins anew)\n`);
     const outcomes = new Outcomes();
     const bar = progress(house.errors, house.json);
-    const total = await count(paths, signal, (found) => bar.show(found, 0, 0, 'files found'));
+    let total = 0;
     let moved = 0;
 
     const take = async (item: Item): Promise<void> => {
@@ -86,6 +86,7 @@ no names): the same command goes on there. A refused file would be refused again
 
     let ended: unknown;
     try {
+      total = await count(paths, signal, (found) => bar.show(found, 0, 0, 'files found'));
       await pool(items(paths, true), workers, (item) => take(item).finally(() => item.release?.()));
     } catch (error) {
       ended = error;
@@ -111,9 +112,14 @@ async function count(paths: readonly string[], signal: AbortSignal, show: (found
   for (const path of paths) {
     const kind = await kindOf(path);
     if (kind === 'tar' || kind === 'tar.gz') return 0;
-    for await (const _ of items([path], true)) {
-      if (signal.aborted) throw interrupted();
-      show(++found);
+    try {
+      for await (const _ of items([path], true)) {
+        if (signal.aborted) throw interrupted();
+        show(++found);
+      }
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return 0; // a broken archive: the import itself will say so, after what can be read
     }
   }
   return found;
