@@ -202,7 +202,7 @@ describe('import', { timeout: 240_000 }, () => {
     const cut = await importAs([tar]);
     assert.equal(cut.code, 1);
     assert.ok(cut.summary.stored > 5 && cut.summary.stored < 20, String(cut.summary.stored));
-    assert.match(cut.err, /no whole tar/);
+    assert.match(cut.summary.failures[0]!.says, /no whole tar/);
     truncateSync(tar, 512 * 2 + 1536 * 6); // between two entries: only the end mark is missing
     const between = await importAs([tar]);
     assert.deepEqual([between.code, between.summary.failed], [1, 1]);
@@ -214,13 +214,13 @@ describe('import', { timeout: 240_000 }, () => {
     assert.deepEqual([half.code, half.summary.stored, half.summary.complete], [1, 1, false]);
     const gz = gzipSync(await tarOf(files));
     gz.fill(0x55, gz.length >> 1);
-    assert.match((await run(['import', file('x.tgz', gz)], env)).err, /no whole tar\.gz/);
+    assert.match((await run(['import', file('x.tgz', gz)], env)).out, /no whole tar\.gz/);
     const zip = await zipOf(join(mkdtempSync(join(tmpdir(), 'gantry-zip-')), 'x.zip'), files);
     truncateSync(zip, readFileSync(zip).length - 60);
-    const noEnd = await run(['import', folder({ 'good.dcm': instance('broken/good') }), zip], env);
+    const noEnd = await run(['import', zip, folder({ 'good.dcm': instance('broken/good') })], env);
     assert.equal(noEnd.code, 1);
-    assert.match(noEnd.out, /^1 instance imported/); // what came before it
-    assert.match(noEnd.err, /no whole zip/);
+    assert.match(noEnd.out, /^1 instance imported/); // what comes behind it
+    assert.match(noEnd.out, /no whole zip/);
   });
 
   test('a zip that lies about a size: that file fails, the others are taken', async () => {

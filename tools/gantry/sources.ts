@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
 import yauzl, { type ZipFile } from 'yauzl';
-import { CommandFailure, EXIT, usage } from './command.ts';
+import { usage } from './command.ts';
 
 /** Entries up to this are read whole, so that the next one of a tar can be read meanwhile. */
 const GATHERED_BYTES_MAX = 4 * 1024 * 1024;
@@ -63,10 +63,24 @@ export async function* items(paths: readonly string[], archives: boolean): Async
     const kind = await kindOf(path);
     if (kind === 'folder') yield* folder(path);
     else if (kind === 'file' || !archives) yield await file(path, path);
-    else if (kind === 'zip') yield* zip(path);
-    else yield* tar(path, kind === 'tar.gz');
+    else
+      try {
+        yield* kind === 'zip' ? zip(path) : tar(path, kind === 'tar.gz');
+      } catch (error) {
+        if (!(error instanceof BrokenArchive)) throw error;
+        yield leftOut(path, error.message); // what could be read was taken, and the other archives are not at fault
+      }
   }
 }
+
+const leftOut = (path: string, why: string): Item => ({
+  label: path,
+  key: path,
+  size: 0,
+  open: () => Promise.reject(new Error(why)),
+  again: true,
+  leftOut: why,
+});
 
 async function file(path: string, label: string): Promise<Item> {
   const info = await stat(path);
@@ -124,10 +138,11 @@ const linkedFile = (path: string): Promise<boolean> =>
     () => false, // a link to nowhere is no file
   );
 
-const broken = (path: string, what: string, cause: unknown): CommandFailure =>
-  new CommandFailure(EXIT.failed, 'damaged', `${path} is no whole ${what}: what could be read before was taken`, {
-    cause,
-  });
+class BrokenArchive extends Error {
+  constructor(what: string, cause: unknown) {
+    super(`is no whole ${what}: what could be read before the damage was taken`, { cause });
+  }
+}
 
 async function* zip(path: string): AsyncGenerator<Item> {
   const { mtimeMs } = await stat(path);
@@ -136,7 +151,7 @@ async function* zip(path: string): AsyncGenerator<Item> {
     // Names stay bytes: they are never used as paths, so there is nothing to validate in them.
     archive = await yauzl.openPromise(path, { autoClose: false, decodeStrings: false, validateEntrySizes: true });
   } catch (cause) {
-    throw broken(path, 'zip', cause);
+    throw new BrokenArchive('zip', cause);
   }
   let n = 0;
   let opened = 0;
@@ -173,7 +188,7 @@ async function* zip(path: string): AsyncGenerator<Item> {
       };
     }
   } catch (cause) {
-    throw broken(path, 'zip', cause);
+    throw new BrokenArchive('zip', cause);
   } finally {
     over = true;
     close();
@@ -226,12 +241,10 @@ async function* tar(path: string, gzip: boolean): AsyncGenerator<Item> {
       entry.resume();
     }
     // Between two entries a cut is seen by this only: an import that lost the second half must not look whole.
-    if (tail.some((byte) => byte !== 0)) {
-      const leftOut = 'ends without the end mark of a tar: it may have been cut short';
-      yield { label: path, key: path, size: 0, open: () => Promise.reject(new Error(leftOut)), again: true, leftOut };
-    }
+    if (tail.some((byte) => byte !== 0))
+      yield leftOut(path, 'ends without the end mark of a tar: it may have been cut short');
   } catch (cause) {
-    throw broken(path, gzip ? 'tar.gz' : 'tar', cause);
+    throw new BrokenArchive(gzip ? 'tar.gz' : 'tar', cause);
   } finally {
     source.destroy();
   }

@@ -112,14 +112,9 @@ async function count(paths: readonly string[], signal: AbortSignal, show: (found
   for (const path of paths) {
     const kind = await kindOf(path);
     if (kind === 'tar' || kind === 'tar.gz') return 0;
-    try {
-      for await (const _ of items([path], true)) {
-        if (signal.aborted) throw interrupted();
-        show(++found);
-      }
-    } catch (error) {
-      if (signal.aborted) throw error;
-      return 0; // a broken archive: the import itself will say so, after what can be read
+    for await (const _ of items([path], true)) {
+      if (signal.aborted) throw interrupted();
+      show(++found);
     }
   }
   return found;
