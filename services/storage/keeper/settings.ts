@@ -34,6 +34,7 @@ export const keeperSettings = {
     type: 'ms',
     default: 24 * HOUR,
     min: HOUR,
+    reload: true,
     doc: 'An object that no log entry names is removed when it is older: longer than any upload lasts.',
   },
   'keeper.enabled': {
