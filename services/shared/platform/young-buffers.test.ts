@@ -7,9 +7,8 @@ import { bytesPassed } from './young-buffers.ts';
 test('many bytes that passed bring a collection of the young generation, and gc stays no global', async () => {
   const seen = new EventTarget();
   const observer = new PerformanceObserver((list) => {
-    for (const { detail } of list.getEntries())
-      if ((detail as { kind: number }).kind === constants.NODE_PERFORMANCE_GC_MINOR)
-        seen.dispatchEvent(new Event('minor'));
+    for (const { detail } of list.getEntries() as unknown as { detail: { kind: number } }[])
+      if (detail.kind === constants.NODE_PERFORMANCE_GC_MINOR) seen.dispatchEvent(new Event('minor'));
   });
   observer.observe({ entryTypes: ['gc'] });
   const collected = once(seen, 'minor');
