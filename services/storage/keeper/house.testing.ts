@@ -14,10 +14,10 @@ import { bytesOf } from '../log/sample.testing.ts';
 
 /** For tests: storage, index and keeper as they run, without doors; nothing happens by itself. */
 export async function house(options: TestOptions = {}): Promise<TestContext> {
-  const { modules } = await loadRole('all');
-  const names = ['storage/data', 'index', 'storage/keeper'];
+  const [storage, index] = await Promise.all([loadRole('storage'), loadRole('index')]);
+  const [data, keeper] = storage.modules;
   return createTestContext({
-    modules: modules.filter(({ name }) => names.includes(name)),
+    modules: [data!, ...index.modules, keeper!],
     ...options,
     settings: {
       'keeper.enabled': false,
