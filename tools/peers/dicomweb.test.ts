@@ -1,138 +1,11 @@
-// DICOMweb as PS3.18 has it, over a real server: negotiation, ranges, partial answers, deletion, the door's own rules.
+// DICOMweb as PS3.18 has it, over a real server: negotiation, ranges, partial answers, deletion.
 import assert from 'node:assert/strict';
-import { mkdtempSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { writePart10Prefix } from '#dicom/part10.ts';
 import { mintUid } from '#dicom/uids.ts';
-import { encodeDataSet } from '#dicom/write.ts';
+import { EXPLICIT, IMPLICIT, JPEG, type Made, make, partsOf, pathOf, stow } from './dicomweb.testing.ts';
 import { type GantryServer, startServer } from './server.ts';
-
-const SC = '1.2.840.10008.5.1.4.1.1.7';
-const EXPLICIT = '1.2.840.10008.1.2.1';
-const IMPLICIT = '1.2.840.10008.1.2';
-const JPEG = '1.2.840.10008.1.2.4.50';
-
-interface Made {
-  study: string;
-  series: string;
-  instance: string;
-  bytes: Buffer;
-}
-
-function make(
-  options: {
-    study?: string;
-    series?: string;
-    transferSyntaxUid?: string;
-    name?: string;
-    extra?: Record<string, { vr: string; Value?: unknown[]; InlineBinary?: string }>;
-  } = {},
-): Made {
-  const { study = mintUid(), series = mintUid(), transferSyntaxUid = EXPLICIT, name = 'Curie^Marie' } = options;
-  const instance = mintUid();
-  const dataSet = encodeDataSet(
-    {
-      '00080005': { vr: 'CS', Value: ['ISO_IR 192'] },
-      '00080016': { vr: 'UI', Value: [SC] },
-      '00080018': { vr: 'UI', Value: [instance] },
-      '00080060': { vr: 'CS', Value: ['OT'] },
-      '00100010': { vr: 'PN', Value: [{ Alphabetic: name }] },
-      '00100020': { vr: 'LO', Value: ['P-1'] },
-      '0020000D': { vr: 'UI', Value: [study] },
-      '0020000E': { vr: 'UI', Value: [series] },
-      '00280002': { vr: 'US', Value: [1] },
-      '00280008': { vr: 'IS', Value: [2] },
-      '00280010': { vr: 'US', Value: [4] },
-      '00280011': { vr: 'US', Value: [4] },
-      '00280100': { vr: 'US', Value: [8] },
-      '00280101': { vr: 'US', Value: [8] },
-      '00280102': { vr: 'US', Value: [7] },
-      '00280103': { vr: 'US', Value: [0] },
-      '00280004': { vr: 'CS', Value: ['MONOCHROME2'] },
-      ...options.extra,
-      ...(transferSyntaxUid === JPEG
-        ? {}
-        : {
-            '7FE00010': {
-              vr: 'OB',
-              InlineBinary: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('base64'),
-            },
-          }),
-    } as never,
-    { transferSyntaxUid: transferSyntaxUid === JPEG ? EXPLICIT : transferSyntaxUid },
-  );
-  // One fragment a frame, after an empty offset table (PS3.5 §A.4).
-  const item = (bytes: Buffer) => Buffer.concat([Buffer.from([0xfe, 0xff, 0x00, 0xe0]), u32(bytes.length), bytes]);
-  const pixels =
-    transferSyntaxUid === JPEG
-      ? [
-          Buffer.from([0xe0, 0x7f, 0x10, 0x00, 0x4f, 0x42, 0, 0, 0xff, 0xff, 0xff, 0xff]),
-          item(Buffer.alloc(0)),
-          item(Buffer.from('ffd8first!ffd9')),
-          item(Buffer.from('ffd8second-ffd9!')),
-          Buffer.from([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]),
-        ]
-      : [];
-  const bytes = Buffer.concat([
-    writePart10Prefix({ sopClassUid: SC, sopInstanceUid: instance, transferSyntaxUid }),
-    dataSet,
-    ...pixels,
-  ]);
-  return { study, series, instance, bytes };
-}
-const u32 = (n: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(n);
-  return bytes;
-};
-
-async function stow(
-  server: GantryServer,
-  parts: Buffer[],
-  path = '/studies',
-  headers: Record<string, string> = {},
-): Promise<{ status: number; json: Record<string, { Value?: Record<string, { Value?: unknown[] }>[] }> }> {
-  const body = Buffer.concat([
-    ...parts.flatMap((part) => [
-      Buffer.from('--xx\r\nContent-Type: application/dicom\r\n\r\n'),
-      part,
-      Buffer.from('\r\n'),
-    ]),
-    Buffer.from('--xx--\r\n'),
-  ]);
-  const answer = await fetch(`${server.dicomWeb}${path}`, {
-    method: 'POST',
-    body,
-    headers: {
-      'Content-Type': 'multipart/related; type="application/dicom"; boundary=xx',
-      Accept: 'application/dicom+json',
-      ...headers,
-    },
-  });
-  const text = await answer.text();
-  return { status: answer.status, json: text === '' ? {} : JSON.parse(text) };
-}
-
-const pathOf = (made: Made): string => `/studies/${made.study}/series/${made.series}/instances/${made.instance}`;
-
-/** The parts of a multipart/related body. */
-function partsOf(contentType: string, body: Buffer): { headers: string; bytes: Buffer }[] {
-  const boundary = /boundary="?([^";]+)"?/.exec(contentType)![1]!;
-  const parts: { headers: string; bytes: Buffer }[] = [];
-  let at = body.indexOf(`--${boundary}`);
-  for (;;) {
-    const start = at + boundary.length + 2;
-    if (body.toString('latin1', start, start + 2) === '--') return parts;
-    const end = body.indexOf(`\r\n--${boundary}`, start);
-    const head = body.indexOf('\r\n\r\n', start);
-    parts.push({ headers: body.toString('latin1', start + 2, head), bytes: body.subarray(head + 4, end) });
-    at = end + 2;
-  }
-}
 
 describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
   let server: GantryServer;
@@ -252,7 +125,6 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
     for (const bad of ['0', 'x', '1,,2', '-1', '1'.repeat(20)])
       assert.equal((await get(`${pathOf(native)}/frames/${bad}`)).status, 400, bad);
     assert.equal((await get(`${pathOf(jpeg)}/frames/1`, { Accept: 'application/octet-stream' })).status, 406);
-    assert.equal((await get(`${pathOf(native)}/rendered`)).status, 404);
   });
 
   test('bulk data resolves where its BulkDataURI says, inside sequences too', async () => {
@@ -427,65 +299,5 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
       assert.ok([400, 404].includes(answer.status), `${uid}: ${answer.status}`);
       assert.equal(answer.headers.get('x-evil'), null);
     }
-  });
-});
-
-describe('the HTTP door', { timeout: 2 * 60_000 }, () => {
-  test('a token, where one is asked for; probes stay open', async () => {
-    const file = join(mkdtempSync(join(tmpdir(), 'gantry-token-')), 'tokens');
-    writeFileSync(file, 'secret-token-of-a-viewer\n', { mode: 0o600 });
-    const server = await startServer({ env: { GANTRY_HTTP_TOKEN_FILE: file } });
-    try {
-      const ask = (token?: string) =>
-        fetch(`${server.dicomWeb}/studies`, {
-          headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
-        });
-      const refused = await ask();
-      assert.equal(refused.status, 401);
-      assert.match(refused.headers.get('www-authenticate')!, /^Bearer/);
-      assert.equal((await ask('wrong')).status, 401);
-      assert.equal((await ask('secret-token-of-a-viewer')).status, 200);
-      assert.equal((await fetch(`${server.origin}/readyz`)).status, 200);
-      assert.doesNotMatch(server.log(), /secret-token|wrong/);
-    } finally {
-      await server.close();
-    }
-  });
-
-  test('a foreign Host is refused, and CORS is answered only to listed origins', async () => {
-    const server = await startServer({
-      env: { GANTRY_HTTP_CORS_ORIGINS: 'https://viewer.example', GANTRY_HTTP_QIDO_NO_MATCH: '204' },
-    });
-    try {
-      const withHost = (host: string) =>
-        new Promise<number>((resolve, reject) => {
-          httpRequest(`${server.dicomWeb}/studies`, { headers: { Host: host } }, (answer) => {
-            answer.resume();
-            resolve(answer.statusCode!);
-          })
-            .on('error', reject)
-            .end();
-        });
-      assert.equal(await withHost('evil.example'), 403);
-      assert.equal(await withHost(`localhost:${server.httpPort}`), 204);
-      const preflight = await fetch(`${server.dicomWeb}/studies`, {
-        method: 'OPTIONS',
-        headers: { Origin: 'https://viewer.example', 'Access-Control-Request-Method': 'GET' },
-      });
-      assert.deepEqual(
-        [preflight.status, preflight.headers.get('access-control-allow-origin')],
-        [204, 'https://viewer.example'],
-      );
-      const foreign = await fetch(`${server.dicomWeb}/studies`, { headers: { Origin: 'https://evil.example' } });
-      assert.equal(foreign.headers.get('access-control-allow-origin'), null);
-    } finally {
-      await server.close();
-    }
-  });
-
-  test('beyond loopback without authentication the start stops and says what to do', async () => {
-    await assert.rejects(startServer({ env: { GANTRY_HTTP_HOST: '0.0.0.0' } }), /http\.tokenFile/);
-    await assert.rejects(startServer({ env: { GANTRY_DIMSE_HOST: '0.0.0.0' } }), /peers/);
-    await assert.rejects(startServer({ yaml: 'htpp:\n  port: 1\n' }), /htpp|unknown/);
   });
 });

@@ -61,15 +61,16 @@ export function acceptedRanges(header: string | undefined, query: string | strin
     if (ranges.length >= RANGES_MAX)
       throw new GantryError('invalid-argument', `Accept names more than ${RANGES_MAX} media types`);
     const { type, parameters } = parseMediaType(piece);
-    if (!/^[^\s/]+\/[^\s/]+$/.test(type) && type !== '*') {
+    if (!/^[^\s/]+\/[^\s/]*$/.test(type) && type !== '*') {
       throw new GantryError('invalid-argument', 'Accept holds something that is no media type');
     }
     const q = parameters.q === undefined ? 1 : Number(parameters.q);
     if (Number.isNaN(q) || q < 0 || q > 1)
       throw new GantryError('invalid-argument', 'a quality of Accept is not between 0 and 1');
     const multipart = type === 'multipart/related';
+    const media = multipart ? (parameters.type ?? '*/*').toLowerCase() : type;
     ranges.push({
-      type: multipart ? (parameters.type ?? '*/*').toLowerCase() : type === '*' ? '*/*' : type,
+      type: media === '*' ? '*/*' : media.endsWith('/') ? `${media}*` : media, // `video/`: dicomweb-client
       multipart,
       transferSyntax: parameters['transfer-syntax'],
       q,

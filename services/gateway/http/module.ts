@@ -16,12 +16,14 @@ import { capabilitiesRoute } from './dicomweb/capabilities.ts';
 import { deleteRoutes } from './dicomweb/delete.ts';
 import { frameRoutes } from './dicomweb/frames.ts';
 import { metadataRoutes } from './dicomweb/metadata.ts';
+import { renderedRoutes } from './dicomweb/rendered.ts';
 import { retrieveRoutes } from './dicomweb/retrieve.ts';
 import { DICOMWEB } from './dicomweb/root.ts';
 import { searchRoutes } from './dicomweb/search.ts';
 import { httpWriter, storeRoutes } from './dicomweb/store.ts';
 import { uriRoutes } from './dicomweb/uri.ts';
-import { createHttp, listen } from './server.ts';
+import { listen } from './listen.ts';
+import { createHttp } from './server.ts';
 import { checkHttpSettings, httpSettings } from './settings.ts';
 import { healthRoutes } from './web/health.ts';
 import { pageRoute } from './web/page.ts';
@@ -45,12 +47,19 @@ export const httpModule: Module = {
   check: checkHttpSettings,
   async start(context: Context): Promise<Running> {
     const { app } = await httpDoor(context);
-    const address = await listen(app, context);
+    await app.ready();
+    const address = await listen(context.settings, (request, response) => app.routing(request, response));
     context.log.info(
       { port: address.port, hosts: address.hosts, open: isLoopback(context.settings.string('http.host')) },
       'HTTP door open',
     );
-    return { stop: () => address.close() };
+    return {
+      drain: () => address.drain(),
+      stop: async () => {
+        address.close();
+        await app.close();
+      },
+    };
   },
 };
 
@@ -80,6 +89,7 @@ export async function httpDoor(context: Context): Promise<{ app: FastifyInstance
       frameRoutes(dicomweb, reader, settings);
       bulkDataRoutes(dicomweb, reader);
       storeRoutes(dicomweb, context, written);
+      renderedRoutes(dicomweb, reader);
       deleteRoutes(dicomweb, useCases);
       capabilitiesRoute(dicomweb, registered);
     },

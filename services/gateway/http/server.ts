@@ -1,14 +1,14 @@
-import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
-import { isIP } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Call } from '#platform/call.ts';
 import { ERRORS, GantryError, toGantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
-import { isLoopback } from '#platform/net.ts';
 import type { AuditEvent } from '#platform/ports.ts';
 import { requestId } from '#platform/request-id.ts';
 import { AuthService } from '#proto/auth/v1/auth.ts';
+import { answerClientError } from './listen.ts';
+import { addressMatcher, type Peer, type PeerRules, peerOf } from './peer.ts';
+import { discardRest, goOn } from './refused-body.ts';
+import { vary } from './vary.ts';
 
 /** What every route says of itself. `useCase` null: a page or probe that touches nobody's data. */
 export interface RouteConfig {
@@ -21,6 +21,7 @@ declare module 'fastify' {
   interface FastifyContextConfig extends Partial<RouteConfig> {}
   interface FastifyRequest {
     call: Call;
+    peer: Peer;
     /** Study, series and instance UIDs that the handler touched beyond those of the path. */
     auditObjects: AuditEvent['objects'];
     startedAt: number;
@@ -28,6 +29,9 @@ declare module 'fastify' {
     failure: unknown;
   }
 }
+
+/** Whatever somebody stored and a browser is led to: nothing in it runs, in our origin least of all. */
+const NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
 const OUTCOME = (status: number): AuditEvent['outcome'] => (status < 400 ? 0 : status < 500 ? 4 : 8);
 
@@ -51,6 +55,12 @@ export function createHttp(context: Context): FastifyInstance {
     clientErrorHandler: answerClientError,
   });
   const auth = context.client(AuthService);
+  const rules: PeerRules = {
+    publicUrl: settings.string('http.publicUrl'),
+    trusted: addressMatcher(settings.list('http.trustedProxies')),
+    hosts: settings.list('http.hosts'),
+    listening: settings.string('http.host'),
+  };
 
   // Bodies that are no JSON are never read here: the handler streams them on.
   app.removeAllContentTypeParsers();
@@ -65,6 +75,7 @@ export function createHttp(context: Context): FastifyInstance {
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
 
   app.decorateRequest('call', null as unknown as Call);
+  app.decorateRequest('peer', null as unknown as Peer);
   app.decorateRequest('auditObjects', null as unknown as AuditEvent['objects']);
   app.decorateRequest('startedAt', 0);
   app.decorateRequest('failure', undefined);
@@ -76,13 +87,19 @@ export function createHttp(context: Context): FastifyInstance {
     reply.raw.once('close', () => {
       if (!reply.raw.writableFinished) abort.abort();
     });
-    const address = request.socket.remoteAddress ?? '';
+    const remoteAddress = request.socket.remoteAddress ?? '';
+    request.peer = { address: remoteAddress, origin: '' };
     reply.header('X-Request-Id', request.id);
     reply.header('X-Content-Type-Options', 'nosniff');
+    reply.header('Content-Security-Policy', NOTHING_RUNS); // a page says its own
     // Filled in before anything can fail, so that a refusal is audited too.
     const nobody = { id: 'unknown', kind: 'anonymous', roles: [], tenant: 'main' };
     request.call = { tenant: 'main', principal: nobody, requestId: request.id, signal: abort.signal };
-    checkHost(request, settings.list('http.hosts'), settings.string('http.host'));
+    const { headers } = request;
+    const { localAddress = '', localPort = 0 } = request.socket;
+    const { httpVersion } = request.raw;
+    request.peer = peerOf({ remoteAddress, localAddress, localPort, httpVersion, headers }, rules);
+    const { address } = request.peer;
     if (answerCors(request, reply, settings.list('http.corsOrigins'))) return reply;
     if (request.routeOptions.config.useCase === null && request.routeOptions.url !== '/metrics') return;
     const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
@@ -103,6 +120,11 @@ export function createHttp(context: Context): FastifyInstance {
     if (!allowed) throw new GantryError('permission-denied', 'this principal may not do that');
   });
 
+  // Past the checks: a JSON body is read next.
+  app.addHook('preParsing', async (request, reply) => {
+    if (/^application\/json\b/i.test(request.headers['content-type'] ?? '')) goOn(request, reply);
+  });
+
   app.addHook('onResponse', async (request, reply) => {
     const config = request.routeOptions.config;
     const route = request.routeOptions.url ?? 'none';
@@ -119,7 +141,7 @@ export function createHttp(context: Context): FastifyInstance {
         outcome: request.failure === undefined ? OUTCOME(reply.statusCode) : 8,
         useCase: config.useCase,
         objects: [...pathObjects(request), ...request.auditObjects],
-        source: { address: request.socket.remoteAddress },
+        source: { address: request.peer.address },
       });
     }
     if (config.useCase !== null || reply.statusCode >= 400) {
@@ -131,7 +153,7 @@ export function createHttp(context: Context): FastifyInstance {
           status: reply.statusCode,
           ms: Math.round(ms * 10) / 10,
           principal: request.call.principal.id,
-          address: request.socket.remoteAddress,
+          address: request.peer.address,
         },
         'request',
       );
@@ -160,8 +182,9 @@ function answerError(context: Context, raw: unknown, request: FastifyRequest, re
     return;
   }
   if (error.code === 'unauthenticated') reply.header('WWW-Authenticate', 'Bearer realm="gantry"');
-  if (row.http === 503) reply.header('Retry-After', '5');
-  if (row.http === 413 || row.http === 415 || row.http === 507 || row.http === 503) reply.header('Connection', 'close'); // a body may still be coming
+  if (row.http === 503 || row.http === 507) reply.header('Retry-After', row.http === 503 ? '5' : '300');
+  reply.removeHeader('Connection'); // Fastify's, on a body that it refused: a reset, and the answer is lost
+  discardRest(request, reply, context.settings.number('http.refusedBodyMax'));
   reply
     .code(row.http)
     .type('application/json; charset=utf-8')
@@ -182,37 +205,16 @@ function fromFastify(raw: unknown): GantryError | undefined {
   return undefined;
 }
 
-function answerClientError(error: NodeJS.ErrnoException & { code?: string }, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-}
-
-/** A browser that was led here by a foreign name sends that name (DNS rebinding): only names that are ours are served. */
-function checkHost(request: FastifyRequest, allowed: string[], listening: string): void {
-  const host = (request.headers.host ?? '').toLowerCase();
-  const name = host.startsWith('[') ? host.slice(1, host.indexOf(']')) : host.replace(/:\d+$/, '');
-  if (allowed.includes('*') || allowed.some((one) => one.toLowerCase() === name)) return;
-  if (name === '' && request.raw.httpVersion === '1.0') return; // no browser
-  if (isLoopback(name) || name === listening.toLowerCase()) return;
-  // An address is not a name that somebody else's DNS could point at us.
-  if (!isLoopback(listening) && isIP(name) !== 0) return;
-  throw new GantryError('permission-denied', 'this Host is not ours: list it in http.hosts');
-}
-
 /** Answers a preflight; true when it did. */
 function answerCors(request: FastifyRequest, reply: FastifyReply, origins: string[]): boolean {
   const origin = request.headers.origin;
   if (origin === undefined) return false;
-  reply.header('Vary', 'Origin');
+  vary(reply, 'Origin');
   if (!origins.includes(origin) && !origins.includes('*')) return false;
   reply.header('Access-Control-Allow-Origin', origin);
   reply.header(
     'Access-Control-Expose-Headers',
-    'Content-Type, Warning, ETag, Content-Range, X-Request-Id, X-Next-Cursor',
+    'Content-Type, Content-Location, Content-Range, ETag, Retry-After, Warning, X-Request-Id, X-Next-Cursor',
   );
   if (request.method !== 'OPTIONS' || request.headers['access-control-request-method'] === undefined) return false;
   reply.header('Access-Control-Allow-Methods', 'GET, HEAD, POST, DELETE, OPTIONS');
@@ -236,67 +238,3 @@ function pathObjects(request: FastifyRequest): AuditEvent['objects'] {
 
 const studyOf = (request: FastifyRequest): string | undefined =>
   (request.params as Record<string, string> | undefined)?.study;
-
-/** Listens on every address that `http.host` names; answers the port, which is the same on all. */
-export async function listen(
-  app: FastifyInstance,
-  context: Context,
-): Promise<{ port: number; hosts: string[]; close(): Promise<void> }> {
-  const { settings } = context;
-  await app.ready();
-  const host = settings.string('http.host');
-  const hosts = host === 'localhost' ? ['127.0.0.1', '::1'] : [host];
-  const servers: Server[] = [];
-  let port = settings.number('http.port');
-  for (const one of hosts) {
-    const server = createServer(
-      {
-        maxHeaderSize: settings.number('http.headersMax'),
-        headersTimeout: settings.number('http.headersTimeoutMs'),
-        requestTimeout: 0, // bodies of any size: the idle limit below watches them instead
-        keepAliveTimeout: settings.number('http.keepAliveMs'),
-        connectionsCheckingInterval: Math.min(5000, settings.number('http.headersTimeoutMs')),
-        noDelay: true,
-      },
-      (request, response) => app.routing(request, response),
-    );
-    server.maxConnections = settings.number('http.connectionsMax');
-    server.timeout = settings.number('http.bodyIdleMs');
-    server.on('clientError', answerClientError);
-    try {
-      port = await new Promise<number>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(port, one, () => resolve((server.address() as AddressInfo).port));
-      });
-      servers.push(server);
-    } catch (cause) {
-      const code = (cause as NodeJS.ErrnoException).code;
-      if (one === '::1' && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) continue; // no IPv6 on this machine
-      for (const open of servers) open.close();
-      throw new GantryError(
-        'unavailable',
-        `cannot listen on ${one} port ${port} (${code}): is another Gantry running? Set http.port to another port.`,
-        { cause },
-      );
-    }
-  }
-  return {
-    port,
-    hosts,
-    close: async () => {
-      await Promise.all(
-        servers.map(
-          (server) =>
-            new Promise<void>((resolve) => {
-              server.close(() => resolve());
-              server.closeIdleConnections();
-            }),
-        ),
-      );
-      await app.close();
-    },
-  };
-}
-
-/** The request's body as it comes from the socket. */
-export const bodyOf = (request: FastifyRequest): IncomingMessage => request.raw;

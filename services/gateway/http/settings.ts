@@ -1,5 +1,6 @@
 import type { Settings, SettingsTable } from '#platform/module.ts';
 import { isLoopback } from '#platform/net.ts';
+import { addressMatcher } from './peer.ts';
 
 export const httpSettings = {
   'http.port': {
@@ -28,6 +29,23 @@ export const httpSettings = {
     type: 'list',
     default: [],
     doc: 'Names that the Host header may carry besides loopback names and `http.host`: a page on another name cannot reach the archive through a browser (DNS rebinding). `*` takes any.',
+  },
+  'http.publicUrl': {
+    type: 'string',
+    default: '',
+    doc: 'Origin that clients reach this archive under, such as `https://pacs.example`: every URL in an answer begins with it. Empty: what each client asked for.',
+  },
+  'http.trustedProxies': {
+    type: 'list',
+    default: [],
+    doc: 'Addresses or networks whose X-Forwarded-For, -Host and -Proto are believed; none by default, since anybody can send such a header.',
+  },
+  'http.refusedBodyMax': {
+    type: 'bytes',
+    default: 268435456,
+    min: 0,
+    limit: true,
+    doc: 'Body of a refused request that is still read and thrown away, so that a client that sends first and reads later gets its answer; beyond it the connection is closed.',
   },
   'http.corsOrigins': {
     type: 'list',
@@ -125,6 +143,14 @@ export function checkHttpSettings(settings: Settings): string[] {
         'or http.allowUnauthenticated: true if something in front of Gantry authenticates, or http.host: localhost.',
     );
   }
+  try {
+    addressMatcher(settings.list('http.trustedProxies'));
+  } catch (error) {
+    problems.push(`http.trustedProxies: ${(error as Error).message}`);
+  }
+  const publicUrl = settings.string('http.publicUrl');
+  if (publicUrl !== '' && !/^https?:\/\/[^/\s?#@]+\/?$/.test(publicUrl))
+    problems.push('http.publicUrl is no origin: a scheme, a name and perhaps a port, such as https://pacs.example.');
   if (settings.number('http.searchLimit') > settings.number('http.searchLimitMax')) {
     problems.push('http.searchLimit is above http.searchLimitMax: lower the first or raise the second.');
   }

@@ -11,6 +11,7 @@ import type { ReadYourWrites } from '../../read-your-writes.ts';
 import type { UseCases } from '../../use-cases.ts';
 import { stream } from '../dicomweb/respond.ts';
 import { httpWriter } from '../dicomweb/store.ts';
+import { bodyOf } from '../refused-body.ts';
 
 /** One row an operation: what the server runs, and what /api/v1/openapi.json says, come from the same table. */
 export interface ApiRoute {
@@ -239,7 +240,7 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'C',
       rawBody: 'application/dicom',
       answer: 'application/json',
-      run: async (request) => {
+      run: async (request, reply) => {
         const { response } = await storePart10(
           request.call,
           {
@@ -247,12 +248,12 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
               door: 'IMPORT',
               callingAeTitle: '',
               calledAeTitle: '',
-              address: request.socket.remoteAddress ?? '',
+              address: request.peer.address,
               defaultCharset: '',
             },
             studyInstanceUid: '',
           },
-          request.raw,
+          bodyOf(request, reply),
         );
         if (response.position !== undefined) written.note(request.call.tenant, httpWriter(request), response.position);
         if (response.sopInstanceUid !== '')

@@ -1,15 +1,18 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type BulkPath, formatBulkPath, parseBulkPath } from '#dicom/bulk-path.ts';
 import { DataSet, type Element } from '#dicom/dataset.ts';
+import { DicomError } from '#dicom/errors.ts';
+import { framePlaces } from '#dicom/frames.ts';
 import { decodeHead, type Head } from '#dicom/head.ts';
 import { VRS } from '#dicom/tags.ts';
 import { encodingOf } from '#dicom/uids.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Located } from '#proto/index/v1/index.ts';
 import type { Reader } from '../../read.ts';
+import { EXPLICIT_VR_LITTLE_ENDIAN } from '../../representation.ts';
 import { covers } from '../accept.ts';
-import { choosePixelType, createPixelReader, locateWithHead } from './frames.ts';
-import { byteSwapped } from './pixels.ts';
+import { choosePixelType, createPixelReader, locateWithHead, within } from './frames.ts';
+import { byteSwapped, pixelGeometry } from './pixels.ts';
 import { notFound, type Part, sendParts, sendRanged } from './respond.ts';
 import { etagOf, levelOf, locateRequest, rangesOf } from './retrieve.ts';
 import { dicomwebRoot } from './root.ts';
@@ -37,10 +40,10 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
       throw new GantryError('not-acceptable', `bulk data is offered as ${OCTETS}`);
     }
     const whole = await pixels.source(request.call, located);
-    const swap = encodingOf(located.transferSyntaxUid) === 'bigEndian' ? value.wordBytes : 1;
+    const swap = swapOf(located, value.wordBytes);
     const read = (start: number, end: number) =>
       pixels.ranges(request.call, located, [{ offset: value.offset + start, length: end - start }], whole);
-    const body = () => (swap > 1 ? byteSwapped(read(0, value.length), swap) : read(0, value.length));
+    const body = () => inOrder(read(0, value.length), swap);
     if (range?.multipart)
       return sendParts(reply, OCTETS, [
         {
@@ -77,7 +80,7 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
             'Content-Location': `${instanceUrl(request, instance)}/bulkdata/${cut.path}`,
           },
           length: cut.length,
-          body: () => pixels.ranges(request.call, instance, [cut], whole),
+          body: () => inOrder(pixels.ranges(request.call, instance, [cut], whole), swapOf(instance, cut.wordBytes)),
         });
       }
     }
@@ -85,7 +88,7 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     return sendParts(reply, OCTETS, parts);
   };
 
-  /** Whole pixel data as kept: native octets, or the fragments of an encapsulated value as one part a fragment sequence. */
+  /** Pixel data as kept: native octets, or the compressed frames, a part each (PS3.18 §8.7.3.3.2); a video is one. */
   async function sendPixels(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -94,24 +97,44 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     if (found.length === 0) throw new GantryError('not-found', 'there is no pixel data in it');
     const ranges = rangesOf(request);
     const parts: Part[] = [];
-    let type = OCTETS;
+    let first: ReturnType<typeof choosePixelType> | undefined;
+    let places: { offset: number; length: number }[] = [];
     for (const { located, head } of found) {
       const chosen = choosePixelType(located.transferSyntaxUid, ranges);
-      if (parts.length === 0) type = chosen.type;
+      first ??= chosen;
       const whole = await pixels.source(request.call, located);
-      const places = fragmentRanges(head);
-      const swap = encodingOf(located.transferSyntaxUid) === 'bigEndian' ? 2 : 1;
-      const raw = () => pixels.ranges(request.call, located, places, whole);
-      parts.push({
-        headers: {
-          'Content-Type': `${chosen.type}; transfer-syntax=${chosen.native ? '1.2.840.10008.1.2.1' : located.transferSyntaxUid}`,
-          'Content-Location': `${instanceUrl(request, located)}/pixeldata`,
-        },
-        length: places.reduce((sum, place) => sum + place.length, 0),
-        body: () => (swap > 1 ? byteSwapped(raw(), swap) : raw()),
-      });
+      const swap = chosen.native ? swapOf(located, pixelGeometry(head).wordBytes) : 1;
+      const syntax = chosen.native ? EXPLICIT_VR_LITTLE_ENDIAN : located.transferSyntaxUid;
+      for (const [name, ofPart] of pixelParts(head)) {
+        places = ofPart;
+        parts.push({
+          headers: {
+            'Content-Type': `${chosen.type}; transfer-syntax=${syntax}`,
+            'Content-Location': `${instanceUrl(request, located)}/${name}`,
+          },
+          length: ofPart.reduce((sum, place) => sum + place.length, 0),
+          body: () => inOrder(pixels.ranges(request.call, located, ofPart, whole), swap),
+        });
+      }
     }
-    return sendParts(reply, type, parts);
+    const [only] = parts;
+    const { located } = found[0]!;
+    const { type, range, native } = first!;
+    // A player asks for `*/*` and seeks with Range.
+    const single = !range.multipart && (range.type !== '*/*' || type.startsWith('video/'));
+    if (!single) return sendParts(reply, type, parts);
+    if (parts.length > 1) throw new GantryError('not-acceptable', 'several frames or instances need multipart/related');
+    const whole = await pixels.source(request.call, located);
+    const swapped = native && swapOf(located, pixelGeometry(found[0]!.head).wordBytes) > 1;
+    return sendRanged(request, reply, {
+      type: only!.headers['Content-Type']!,
+      etag: etagOf(located, '-pixels'),
+      length: only!.length!,
+      read: (start, end) =>
+        swapped
+          ? slice(only!.body(), start, end)
+          : pixels.ranges(request.call, located, within(places, start, end), whole),
+    });
   }
 
   for (const kind of ['bulkdata', 'pixeldata'] as const) {
@@ -122,6 +145,26 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     ]) {
       app.get(`${path}/${kind}`, { config: { ...config, useCase: `http.wado.${kind}` } }, all(kind));
     }
+  }
+}
+
+const swapOf = (located: Located, wordBytes: number): number =>
+  encodingOf(located.transferSyntaxUid) === 'bigEndian' ? wordBytes : 1;
+
+const inOrder = (bytes: AsyncIterable<Buffer>, swap: number): AsyncIterable<Buffer> =>
+  swap > 1 ? byteSwapped(bytes, swap) : bytes;
+
+/** The frames of a compressed image, where they can be told apart; else all of it. */
+function pixelParts(head: Head): [name: string, places: { offset: number; length: number }[]][] {
+  const whole: [string, { offset: number; length: number }[]] = ['pixeldata', fragmentRanges(head)];
+  if (!head.pixel!.encapsulated) return [whole];
+  try {
+    const frames = framePlaces(head);
+    if (frames.count === 1) return [whole];
+    return Array.from({ length: frames.count }, (_, i) => [`frames/${i + 1}`, frames.place(i).ranges]);
+  } catch (error) {
+    if (error instanceof DicomError) return [whole]; // a video, or no table that tells frames apart: the stream as it is
+    throw error;
   }
 }
 
@@ -166,7 +209,7 @@ const instanceUrl = (request: FastifyRequest, located: Located): string =>
   `${dicomwebRoot(request)}/studies/${located.studyInstanceUid}/series/${located.seriesInstanceUid}/instances/${located.sopInstanceUid}`;
 
 /** Pixel bytes without item tags: each fragment, or the native value. */
-function fragmentRanges(head: Head): { offset: number; length: number }[] {
+export function fragmentRanges(head: Head): { offset: number; length: number }[] {
   const pixel = head.pixel!;
   if (!pixel.encapsulated) return [{ offset: pixel.offset, length: pixel.length }];
   let at = pixel.fragmentsOffset;

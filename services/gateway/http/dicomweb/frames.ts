@@ -46,6 +46,19 @@ export const MEDIA_TYPES: Record<string, string> = {
   '1.2.840.10008.1.2.4.108': 'video/H265',
 };
 
+/** Names that the standard has given up, and clients still send (PS3.18 2016 and before). */
+const FORMER_TYPES: Record<string, string> = {
+  'image/x-dicom-rle': 'image/dicom-rle',
+  'image/dicom+rle': 'image/dicom-rle',
+  'image/x-jls': 'image/jls',
+  'image/dicom+jpeg-ls': 'image/jls',
+  'image/dicom+jpeg': 'image/jpeg',
+  'image/dicom+jp2': 'image/jp2',
+  'image/dicom+jpx': 'image/jpx',
+  'image/j2c': 'image/jp2',
+  'video/mpeg2': 'video/mpeg',
+};
+
 /** The frame numbers of a path: `1,2,3`, counted from one. */
 export function parseFrameList(text: string, framesMax: number): number[] {
   const numbers = text.split(',').map((one) => (/^\d{1,9}$/.test(one.trim()) ? Number(one) : 0));
@@ -63,7 +76,8 @@ export function choosePixelType(
 ): { type: string; range: MediaRange; native: boolean } {
   const native = encodingOf(stored) !== 'encapsulated';
   const compressed = MEDIA_TYPES[stored];
-  for (const range of ranges) {
+  for (const said of ranges) {
+    const range = { ...said, type: FORMER_TYPES[said.type] ?? said.type };
     const asked = range.transferSyntax;
     if (native) {
       // Pixels of every native syntax are the same little endian octets (PS3.18 §8.7.3.3.2).
@@ -75,7 +89,10 @@ export function choosePixelType(
       continue;
     }
     const asStored =
-      asked === '*' || asked === stored || (asked === undefined && (range.type === '*/*' || range.type === compressed));
+      asked === '*' ||
+      asked === stored ||
+      (asked === undefined &&
+        (range.type !== OCTETS && compressed !== undefined ? covers(range, compressed) : range.type === '*/*'));
     if (!asStored) continue;
     if (range.type === OCTETS) return { type: OCTETS, range, native };
     if (compressed !== undefined && covers(range, compressed)) return { type: compressed, range, native };
@@ -139,7 +156,10 @@ export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Sett
     const numbers = parseFrameList((request.params as { frames: string }).frames, settings.number('http.framesMax'));
     const { located, head } = await locateWithHead(reader, request);
     if (head.pixel === undefined) throw new GantryError('not-found', 'this instance has no pixel data');
-    const { type, range, native } = choosePixelType(located.transferSyntaxUid, rangesOf(request));
+    const asked = rangesOf(request);
+    const ranges = numbers.length === 1 ? asked : asked.filter((one) => one.multipart || one.type === '*/*');
+    if (ranges.length === 0) throw new GantryError('not-acceptable', 'several frames need multipart/related');
+    const { type, range, native } = choosePixelType(located.transferSyntaxUid, ranges);
     const places = framePlaces(head);
     const beyond = numbers.find((number) => number > places.count);
     if (beyond !== undefined) throw new GantryError('not-found', `this instance has ${places.count} frames`);
@@ -175,9 +195,7 @@ export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Sett
         read: (start, end) => pixels.ranges(request.call, located, within(only.place.ranges, start, end), whole),
       });
     }
-    if (!range.multipart && range.type !== '*/*')
-      throw new GantryError('not-acceptable', 'several frames need multipart/related');
-    const base = `${request.url.split('?')[0]!.replace(/\/frames\/[^/]*$/, '/frames')}`;
+    const base = request.url.split('?')[0]!.replace(/\/frames\/[^/]*$/, '/frames');
     const parts: Part[] = frames.map((frame) => ({
       headers: { 'Content-Type': content, 'Content-Location': `${base}/${frame.number}` },
       length: frame.length,

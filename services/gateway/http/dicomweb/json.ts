@@ -23,3 +23,33 @@ export function gzipped(
   gzip.on('close', () => source.destroy());
   return source.pipe(gzip);
 }
+
+const [OPENING, CLOSING, QUOTE, BACKSLASH] = [...Buffer.from('{}"\\')] as [number, number, number, number];
+
+/** The objects of a JSON array, one after the other as they arrive: never more than one of them is held. */
+export async function* arrayElements(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let pieces: Buffer[] = [];
+  let depth = 0;
+  let quoted = false;
+  let escaped = false;
+  for await (const chunk of body) {
+    let start = depth > 0 ? 0 : -1;
+    for (let i = 0; i < chunk.length; i++) {
+      const byte = chunk[i]!;
+      if (escaped) escaped = false;
+      else if (quoted) {
+        if (byte === BACKSLASH) escaped = true;
+        else if (byte === QUOTE) quoted = false;
+      } else if (byte === QUOTE) quoted = true;
+      else if (byte === OPENING) {
+        if (depth++ === 0) start = i;
+      } else if (byte === CLOSING && --depth === 0) {
+        pieces.push(chunk.subarray(start, i + 1));
+        yield Buffer.concat(pieces);
+        pieces = [];
+        start = -1;
+      }
+    }
+    if (start >= 0) pieces.push(Buffer.from(chunk.subarray(start)));
+  }
+}

@@ -2,8 +2,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Context } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
 import { chooseType } from '../accept.ts';
-import { gzipped } from './json.ts';
-import { nativeXmlParts } from './native-xml.ts';
+import { vary } from '../vary.ts';
+import { arrayElements, gzipped } from './json.ts';
+import { sendXml } from './native-xml.ts';
 import { matchesEtag, notFound, stream } from './respond.ts';
 import { levelOf, rangesOf } from './retrieve.ts';
 import { dicomwebRoot } from './root.ts';
@@ -23,16 +24,15 @@ export function metadataRoutes(app: FastifyInstance, context: Context): void {
       bulkDataRoot: dicomwebRoot(request),
     });
     if (!response.found) throw notFound('this study, series or instance');
+    vary(reply, 'Accept', 'Accept-Encoding');
     if (response.etag !== '') {
-      const etag = `"${response.etag.replaceAll('"', '')}${type === 'application/dicom+xml' ? '-xml' : ''}"`;
-      reply.header('ETag', etag).header('Vary', 'Accept, Accept-Encoding');
+      // Weak: the same for gzip and for none (RFC 9110 §8.8.1), and a URL's origin can be another behind another proxy.
+      const etag = `W/"${response.etag.replaceAll('"', '')}${type === 'application/dicom+xml' ? '-xml' : ''}"`;
+      reply.header('ETag', etag);
       if (matchesEtag(request.headers['if-none-match'], etag)) return reply.code(304).send();
     }
-    if (type === 'application/dicom+xml') return nativeXmlParts(reply, body);
-    reply.header(
-      'Content-Type',
-      `${type}; charset=utf-8`.replace('application/dicom+json; charset=utf-8', 'application/dicom+json'),
-    );
+    if (type === 'application/dicom+xml') return sendXml(reply, arrayElements(body));
+    reply.header('Content-Type', type); // JSON is UTF-8 (RFC 8259 §8.1); neither type has a charset parameter
     return stream(reply, gzipped(request, reply, body));
   };
   const config = { useCase: 'http.wado.metadata', event: 'DICOM Instances Accessed', action: 'R' } as const;

@@ -70,25 +70,20 @@ function group([name, text]: [string, string]): string {
   return `<${name}>${components.join('')}</${name}>`;
 }
 
-/** multipart/related of one XML document an instance (PS3.18 §8.7.3), from the JSON array that the index gives. */
-export async function nativeXmlParts(reply: FastifyReply, json: AsyncIterable<Buffer>): Promise<FastifyReply> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of json) chunks.push(chunk);
-  const dataSets = JSON.parse(Buffer.concat(chunks).toString('utf8')) as JsonObject[];
-  return sendXml(reply, dataSets);
-}
-
-export function sendXml(reply: FastifyReply, dataSets: JsonObject[]): FastifyReply {
+/** multipart/related of one XML document an instance or row (PS3.18 §8.7.3), each from its DICOM JSON: one at a time is in memory. */
+export function sendXml(reply: FastifyReply, json: Iterable<Buffer> | AsyncIterable<Buffer>): FastifyReply {
   const boundary = newBoundary();
   reply.header('Content-Type', `multipart/related; type="${XML}"; boundary=${boundary}`);
   return stream(
     reply,
     (async function* () {
-      for (const [i, dataSet] of dataSets.entries()) {
-        yield partHead(boundary, { 'Content-Type': XML }, i === 0);
-        yield Buffer.from(toNativeXml(dataSet));
+      let first = true;
+      for await (const one of json) {
+        yield partHead(boundary, { 'Content-Type': XML }, first);
+        yield Buffer.from(toNativeXml(JSON.parse(one.toString('utf8'))));
+        first = false;
       }
-      yield partsEnd(boundary);
+      yield first ? Buffer.from(`--${boundary}--\r\n`) : partsEnd(boundary);
     })(),
   );
 }

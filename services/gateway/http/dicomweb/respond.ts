@@ -88,9 +88,12 @@ export function sendRanged(
   return stream(reply, resource.read(start, end));
 }
 
+const withoutWeak = (etag: string): string => etag.trim().replace(/^W\//, '');
+
+/** If-None-Match compares weakly (RFC 9110 §13.1.2). */
 export const matchesEtag = (header: string | undefined, etag: string): boolean =>
   header !== undefined &&
-  (header.trim() === '*' || header.split(',').some((one) => one.trim().replace(/^W\//, '') === etag));
+  (header.trim() === '*' || header.split(',').some((one) => withoutWeak(one) === withoutWeak(etag)));
 
 /** `bytes=0-99`, `bytes=100-`, `bytes=-100` → half-open; undefined: ignore the header (RFC 9110 §14.2). */
 export function parseRange(

@@ -103,11 +103,7 @@ export function retrieveRoutes(app: FastifyInstance, reader: Reader): void {
       );
     }
     if (given.length < located.length) {
-      reply.code(206);
-      warn(
-        reply,
-        `${located.length - given.length} of ${located.length} instances cannot be given in a transfer syntax that was asked for`,
-      );
+      partly(reply, given.length, located.length);
     }
     if (!best.multipart && best.type === DICOM && given.length === 1)
       return sendSingle(request, reply, reader, given[0]!);
@@ -191,9 +187,9 @@ function sendZip(
   }[];
   if (given.length === 0)
     throw new GantryError('not-acceptable', 'no instance can be given in the transfer syntax that was asked for');
-  if (given.length < located.length) reply.code(206);
+  if (given.length < located.length) partly(reply, given.length, located.length);
   reply.header('Content-Type', 'application/zip').header('Content-Disposition', 'attachment; filename="study.zip"');
-  if (request.method === 'HEAD') return reply.send();
+  if (request.method === 'HEAD') return stream(reply, NO_BYTES);
   const zip = new ZipFile();
   const output = zip.outputStream as Readable;
   zip.on('error', (error: Error) => output.destroy(error));
@@ -210,6 +206,14 @@ function sendZip(
   }
   zip.end();
   return reply.send(output);
+}
+
+const NO_BYTES: AsyncIterable<Buffer> = Readable.from([]);
+
+/** PS3.18 Table 10.4.3-1. */
+function partly(reply: FastifyReply, given: number, of: number): void {
+  reply.code(206);
+  warn(reply, `${of - given} of ${of} instances cannot be given in a transfer syntax that was asked for`);
 }
 
 const EPOCH = new Date('2000-01-01T00:00:00Z'); // the same bytes for the same study

@@ -1,10 +1,12 @@
-import { gzipSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { trimUid } from '#dicom/uids.ts';
 import type { Context } from '#platform/module.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
 import { chooseType } from '../accept.ts';
 import { parseQidoParameters, type QidoTarget } from '../qido-parameters.ts';
+import { vary } from '../vary.ts';
 import { takesGzip } from './json.ts';
 import { sendXml } from './native-xml.ts';
 import { warn } from './respond.ts';
@@ -13,6 +15,8 @@ import { dicomwebRoot } from './root.ts';
 
 const OFFERED = ['application/dicom+json', 'application/json', 'application/dicom+xml'] as const;
 const GZIP_ABOVE = 1400; // one packet is one packet, compressed or not
+
+const compressed = promisify(gzip); // not gzipSync: ten thousand rows would hold up everybody else
 
 const OPEN = Buffer.from('[');
 const COMMA = Buffer.from(',');
@@ -38,7 +42,7 @@ export function searchRoutes(app: FastifyInstance, context: Context): void {
     );
     for (const text of query.warnings) warn(reply, text);
 
-    const pieces: Buffer[] = [];
+    const rows: Buffer[] = [];
     let cursor = '';
     let more = false;
     if (!query.nothing) {
@@ -46,7 +50,7 @@ export function searchRoutes(app: FastifyInstance, context: Context): void {
         ...query.request,
         retrieveUrlRoot: dicomwebRoot(request),
       })) {
-        pieces.push(pieces.length === 0 ? OPEN : COMMA, row.dataSetJson);
+        rows.push(row.dataSetJson);
         cursor = row.cursor;
         more = row.more;
       }
@@ -55,15 +59,15 @@ export function searchRoutes(app: FastifyInstance, context: Context): void {
       if (query.cutWarning !== '') warn(reply, query.cutWarning);
       if (cursor !== '') reply.header('X-Next-Cursor', cursor);
     }
-    request.auditObjects.push({ type: 'query', id: `${level} ${pieces.length / 2}` });
-    if (pieces.length === 0 && settings.string('http.qidoNoMatch') === '204') return reply.code(204).send();
-    pieces.push(...(pieces.length === 0 ? [OPEN, CLOSE] : [CLOSE]));
-    const body = Buffer.concat(pieces);
-    reply.header('Cache-Control', 'no-cache').header('Vary', 'Accept, Accept-Encoding');
-    if (type === 'application/dicom+xml') return sendXml(reply, JSON.parse(body.toString('utf8')));
+    request.auditObjects.push({ type: 'query', id: `${level} ${rows.length}` });
+    reply.header('Cache-Control', 'no-cache');
+    vary(reply, 'Accept', 'Accept-Encoding');
+    if (rows.length === 0 && settings.string('http.qidoNoMatch') === '204') return reply.code(204).send();
+    if (type === 'application/dicom+xml') return sendXml(reply, rows);
+    const body = Buffer.concat([OPEN, ...rows.flatMap((row, i) => (i === 0 ? [row] : [COMMA, row])), CLOSE]);
     reply.header('Content-Type', type);
     if (body.length <= GZIP_ABOVE || !takesGzip(request)) return reply.send(body);
-    return reply.header('Content-Encoding', 'gzip').send(gzipSync(body, { level: 1 }));
+    return reply.header('Content-Encoding', 'gzip').send(await compressed(body, { level: 1 }));
   };
 
   for (const [name, level, paths] of [

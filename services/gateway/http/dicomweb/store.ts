@@ -5,17 +5,17 @@ import type { Context } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
 import type { ReadYourWrites } from '../../read-your-writes.ts';
 import { chooseType } from '../accept.ts';
+import { bodyOf } from '../refused-body.ts';
 import { sendXml } from './native-xml.ts';
 import { rangesOf } from './retrieve.ts';
 import { dicomwebRoot } from './root.ts';
 
 const OFFERED = ['application/dicom+json', 'application/json', 'application/dicom+xml'] as const;
 
-/** STOW-RS (PS3.18 §10.5): the body goes on to `ingest` unparsed; only the answer is made here. */
 /** Who writes over HTTP, for read-your-writes. */
-export const httpWriter = (request: FastifyRequest): string =>
-  `${request.call.principal.id}@${request.socket.remoteAddress}`;
+export const httpWriter = (request: FastifyRequest): string => `${request.call.principal.id}@${request.peer.address}`;
 
+/** STOW-RS (PS3.18 §10.5): the body goes on to `ingest` unparsed; only the answer is made here. */
 export function storeRoutes(app: FastifyInstance, context: Context, written: ReadYourWrites): void {
   const stow = context.bulk(BULK.stow);
   const handler = async (request: FastifyRequest, reply: FastifyReply) => {
@@ -27,6 +27,9 @@ export function storeRoutes(app: FastifyInstance, context: Context, written: Rea
         'unsupported-media-type',
         'STOW-RS needs a Content-Type: multipart/related; type="application/dicom"',
       );
+    const coding = request.headers['content-encoding'];
+    if (coding !== undefined && coding.toLowerCase() !== 'identity')
+      throw new GantryError('unsupported-media-type', 'a body with a Content-Encoding is not taken: send it as it is');
     const { response, body } = await stow(
       request.call,
       {
@@ -36,12 +39,12 @@ export function storeRoutes(app: FastifyInstance, context: Context, written: Rea
           door: 'STOW',
           callingAeTitle: '',
           calledAeTitle: '',
-          address: request.socket.remoteAddress ?? '',
+          address: request.peer.address,
           defaultCharset: '',
         },
         retrieveRoot: dicomwebRoot(request),
       },
-      request.raw,
+      bodyOf(request, reply),
     );
     if (response.error !== '') throw new GantryError(response.error as ErrorCode, response.errorMessage);
     for (const position of response.positions) written.note(request.call.tenant, httpWriter(request), position);
@@ -50,7 +53,7 @@ export function storeRoutes(app: FastifyInstance, context: Context, written: Rea
     const text = Buffer.concat(chunks);
     for (const one of referenced(text)) request.auditObjects.push({ type: 'instance', id: one });
     reply.code(statusOf(response));
-    if (type === 'application/dicom+xml') return sendXml(reply, [JSON.parse(text.toString('utf8'))]);
+    if (type === 'application/dicom+xml') return sendXml(reply, [text]);
     return reply.type(type).send(text);
   };
   const config = { useCase: 'http.stow', event: 'DICOM Instances Transferred', action: 'C' } as const;

@@ -28,6 +28,9 @@ export function uriRoutes(app: FastifyInstance, reader: Reader): void {
         return trimUid(value);
       };
       if (one('requestType') !== 'WADO') throw new GantryError('invalid-argument', 'requestType is not WADO');
+      // §9.1.2.1.4: who asks for it must not be given names instead.
+      if (one('anonymize') !== undefined)
+        throw new GantryError('not-acceptable', 'anonymize is asked for, and this release does not de-identify');
       const study = needed('studyUID');
       const series = needed('seriesUID');
       const instance = needed('objectUID');
