@@ -94,7 +94,7 @@ function measure(
   }
   times.sort((a, b) => a - b);
   const ms = (at: number) => times[Math.floor(at * (runs - 1))]!.toFixed(2).padStart(8);
-  console.log(`${name.padEnd(44)} ${String(rows).padStart(6)} rows  p50 ${ms(0.5)} ms  p99 ${ms(0.99)} ms`);
+  process.stdout.write(`${name.padEnd(44)} ${String(rows).padStart(6)} rows  p50 ${ms(0.5)} ms  p99 ${ms(0.99)} ms\n`);
 }
 const key = (tag: number, vr: string, ...values: string[]) => ({ path: [tag], vr, values });
 
