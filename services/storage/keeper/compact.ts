@@ -100,7 +100,7 @@ export function createCompact(context: Context, archive: Archive, damage: Damage
   /** False: nothing could be done for it. */
   async function compactStudy(call: Call, study: Study, options: CompactOptions, done: Compacted): Promise<boolean> {
     const before = done.instancesMoved + done.copiesDropped;
-    damage.forget(call.tenant, study.studyInstanceUid);
+    if (!options.dropOnly) damage.forget(call.tenant, study.studyInstanceUid);
     // A pack that holds bytes of something purged is written anew without them.
     const stale = new Set([...study.spare, ...study.purged].map(objectOf).filter(inPack));
     const moving = options.dropOnly ? [] : study.live.filter((row) => inLog(objectOf(row)) || stale.has(objectOf(row)));

@@ -4,9 +4,11 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { BULK } from '#platform/routes.ts';
 import type { TestContext } from '#platform/testing.ts';
 import {
   compact,
+  folded,
   hold,
   house,
   keeperStatus,
@@ -291,3 +293,43 @@ for (const where of ['log', 'pack'] as const)
         assert.equal((await filesWith(context, 'twin twin')).length, 2);
       }
     }));
+
+test('a study of thousands comes in several rows and goes into several packs', () =>
+  withHouse(
+    async (context) => {
+      const count = 2_100;
+      const sops = Array.from({ length: count }, (_, n) => `${A}.1.${n}`);
+      const positions = await Promise.all(
+        sops.map(async (sop) => {
+          const { instance, file } = make({ study: A, sop, bytes: 200 });
+          return (await context.bulk(BULK.appendInstance)(context.call(), { instance }, [file])).response.position!;
+        }),
+      );
+      await folded(context, positions);
+      assert.equal((await compact(context, A)).instancesMoved, count);
+      const located = await locate(context, A);
+      assert.equal(located.length, count);
+      const packs = new Set(located.map(({ place }) => place!.object));
+      assert.ok(packs.size >= 3);
+      for (const one of [located[0]!, located[1_000]!, located[2_099]!])
+        assert.deepEqual(await read(context, one), make({ study: A, sop: one.sopInstanceUid, bytes: 200 }).file);
+    },
+    { settings: { 'storage.segmentBytes': '256MiB', 'keeper.packBytes': 500_000 } },
+  ));
+
+test('what has settled is packed by itself, a study of its own at a time, and finished studies are not looked at again', () =>
+  withHouse(
+    async (context) => {
+      await store(context, { study: A, sop: `${A}.1.1` });
+      await store(context, { study: B, sop: `${B}.1.1` });
+      const packed = async () => {
+        const located = [...(await locate(context, A)), ...(await locate(context, B))];
+        return located.length === 2 && located.every(({ place }) => place!.object.startsWith('pack/'));
+      };
+      while (!(await packed())) await new Promise((resolve) => setImmediate(resolve));
+      assert.equal((await keeperStatus(context)).packs, 2);
+      assert.deepEqual(await compact(context, ''), { instancesMoved: 0, bytesMoved: 0, copiesDropped: 0 });
+      assert.equal((await keeperStatus(context)).packs, 2);
+    },
+    { settings: { 'keeper.enabled': true, 'index.settleMs': 100 } },
+  ));

@@ -57,7 +57,6 @@ export const keeperModule: Module = {
       });
     const remove = (call: Call, now: boolean) =>
       inTurn(async () => {
-        await compact(until(call), { ...limits(), study: '', dropOnly: true });
         const done = await reclaim(until(call), now);
         freed.add(done.bytesFreed);
         return done;
@@ -65,7 +64,11 @@ export const keeperModule: Module = {
 
     context.serve(KeeperService, {
       compact: (call, { studyInstanceUid }) => pack(call, studyInstanceUid),
-      reclaim: (call, { now }) => remove(call, now),
+      async reclaim(call, { now }) {
+        // On a full disk there is no room for packs, but what was purged can be said to be free.
+        await inTurn(() => compact(until(call), { ...limits(), study: '', dropOnly: true }));
+        return remove(call, now);
+      },
       verify: (call, { studyInstanceUid, digests }) =>
         verify(context, archive, call, { study: studyInstanceUid, digests }),
       status: (call) => status(context, archive, damage, checkTenant(call.tenant)),

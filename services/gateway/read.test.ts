@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { systemCall } from '#platform/call.ts';
+import { GantryError } from '#platform/errors.ts';
+import type { Context } from '#platform/module.ts';
+import { IndexService, Located, type LocateRequest } from '#proto/index/v1/index.ts';
+import type { ReadRequest } from '#proto/storage/v1/storage.ts';
+import { createReader } from './read.ts';
+import { createReadYourWrites } from './read-your-writes.ts';
+
+const call = systemCall('main', 'test');
+const version = (n: number) => Buffer.from([n]);
+
+/** Objects whose bytes can move while somebody reads: `breakAt` is when the next read of an object finds it gone. */
+function archive() {
+  const objects = new Map<string, Buffer>();
+  const located: Located[] = [];
+  const reads: ReadRequest[] = [];
+  let breakAt: number | undefined;
+  const moveAll = (to: string) => {
+    for (const one of located) {
+      const bytes = objects.get(one.place!.object)!;
+      objects.delete(one.place!.object);
+      one.place = { ...one.place!, object: `${to}/${one.sopInstanceUid}`, offset: 0 };
+      objects.set(one.place.object, bytes.subarray(Number(one.place.offset)));
+    }
+  };
+  const hooks: { onBreak?: () => void } = {};
+  const context = {
+    client: (service: unknown) => {
+      assert.equal(service, IndexService);
+      return {
+        locate: async function* (_: unknown, request: LocateRequest) {
+          for (const one of located)
+            if (request.sopInstanceUids.length === 0 || request.sopInstanceUids.includes(one.sopInstanceUid))
+              yield Located.fromPartial(one);
+        },
+      };
+    },
+    bulk: () => async (_: unknown, request: ReadRequest) => {
+      reads.push(request);
+      return {
+        response: { length: 0 },
+        body: (async function* () {
+          for (const place of request.places) {
+            const bytes = objects.get(place.object);
+            if (bytes === undefined) throw new GantryError('not-found', 'it has moved');
+            for (let at = 0; at < place.length; at += 3) {
+              if (breakAt !== undefined && place.offset + at >= breakAt) {
+                breakAt = undefined;
+                hooks.onBreak?.();
+                throw new GantryError('not-found', 'it has moved');
+              }
+              yield bytes.subarray(place.offset + at, place.offset + Math.min(at + 3, place.length));
+            }
+          }
+        })(),
+      };
+    },
+  } as unknown as Context;
+  return {
+    reader: createReader(context),
+    reads,
+    located,
+    moveAll,
+    hooks,
+    breakNext: (at: number) => {
+      breakAt = at;
+    },
+    add(n: number, bytes: Buffer): Located {
+      const one = Located.fromPartial({
+        studyInstanceUid: '1',
+        seriesInstanceUid: '1.1',
+        sopInstanceUid: `1.1.${n}`,
+        version: version(n),
+        place: { object: `log/${n}`, offset: 0, length: bytes.length },
+      });
+      objects.set(`log/${n}`, bytes);
+      located.push(one);
+      return Located.fromPartial(one);
+    },
+    replace(n: number, bytes: Buffer) {
+      objects.set(`log/${n}`, bytes);
+    },
+  };
+}
+const all = async (bytes: AsyncIterable<Buffer>) => {
+  const chunks: Buffer[] = [];
+  for await (const chunk of bytes) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+};
+
+test('what moves while it is read is found again, at the same byte, more than once', async () => {
+  const store = archive();
+  const one = store.add(1, Buffer.from('abcdefghijklmnopqrstuvwxyz'));
+  let moves = 0;
+  store.hooks.onBreak = () => {
+    store.moveAll(`pack${++moves}`);
+    if (moves < 3) store.breakNext(6 * (moves + 1));
+  };
+  store.breakNext(6);
+  assert.equal(await all(store.reader.read(call, one)), 'abcdefghijklmnopqrstuvwxyz');
+  assert.equal(moves, 3);
+  assert.equal(await all(store.reader.read(call, one, { start: 2, end: 5 })), 'cde');
+});
+
+test('what is gone for good is not-found, not asked for for ever', async () => {
+  const store = archive();
+  const one = store.add(1, Buffer.from('abcdef'));
+  store.located.length = 0;
+  store.breakNext(0);
+  await assert.rejects(all(store.reader.read(call, one)), { code: 'not-found' });
+  // Another version of it now: these bytes are not those.
+  const other = store.add(1, Buffer.from('ABCDEF'));
+  assert.equal(await all(store.reader.read(call, other)), 'ABCDEF');
+  store.breakNext(3);
+  await assert.rejects(all(store.reader.read(call, { ...one, version: version(9) })), { code: 'not-found' });
+  // Resolved to a place that is not there either.
+  const lost = store.add(2, Buffer.from('abc'));
+  store.located.at(-1)!.place!.object = 'nowhere';
+  await assert.rejects(all(store.reader.read(call, { ...lost, place: { ...lost.place!, object: 'away' } })), {
+    code: 'not-found',
+  });
+});
+
+test('fewer bytes than the entry says is damage, never a short file', async () => {
+  const store = archive();
+  const one = store.add(1, Buffer.from('abcdef'));
+  store.replace(1, Buffer.from('abc'));
+  const short = { ...one, place: { ...one.place!, length: 6 } };
+  await assert.rejects(all(store.reader.read(call, short)), { code: 'damaged' });
+  const iterate = async () => {
+    for await (const _ of store.reader.readFiles(call, [short]));
+  };
+  await assert.rejects(iterate, { code: 'damaged' });
+});
+
+test('files in one read, each with its own bytes, also when they move in between', async () => {
+  for (const breakAt of [undefined, 0, 3, 6]) {
+    const store = archive();
+    const files = Array.from({ length: 300 }, (_, n) => store.add(n, Buffer.from(`file ${n}.`)));
+    if (breakAt !== undefined) {
+      store.hooks.onBreak = () => store.moveAll('pack');
+      store.breakNext(breakAt);
+    }
+    const seen = new Map<string, string>();
+    for await (const { file, chunk, first } of store.reader.readFiles(call, files)) {
+      assert.equal(first, !seen.has(file.sopInstanceUid), file.sopInstanceUid);
+      seen.set(file.sopInstanceUid, (seen.get(file.sopInstanceUid) ?? '') + chunk.toString());
+    }
+    assert.deepEqual(
+      [...seen.values()],
+      files.map((_, n) => `file ${n}.`),
+    );
+    if (breakAt === undefined) assert.equal(store.reads.length, 2); // 256 and 44: neighbours in one read
+  }
+});
+
+test("a sender's own queries wait for what it wrote, nobody else's; what was waited for is forgotten", async () => {
+  const waited: { lane: string; sequence: number }[][] = [];
+  let reached = true;
+  const context = {
+    client: () => ({
+      await: async (_: unknown, { positions }: { positions: { lane: string; sequence: number }[] }) => {
+        waited.push(positions);
+        return { reached };
+      },
+    }),
+  } as unknown as Context;
+  const written = createReadYourWrites(context);
+  written.note('main', 'CT1', { lane: 'A', sequence: 3 });
+  written.note('main', 'CT1', { lane: 'A', sequence: 2 });
+  written.note('main', 'CT1', { lane: 'B', sequence: 7 });
+  await written.settle(call, 'MR1');
+  await written.settle({ ...call, tenant: 'other' }, 'CT1');
+  assert.deepEqual(waited, []);
+  reached = false;
+  await written.settle(call, 'CT1');
+  reached = true;
+  await written.settle(call, 'CT1');
+  await written.settle(call, 'CT1');
+  const both = [
+    { lane: 'A', sequence: 3 },
+    { lane: 'B', sequence: 7 },
+  ];
+  assert.deepEqual(waited, [both, both]);
+});
