@@ -80,12 +80,53 @@ export function createHttp(context: Context): FastifyInstance {
   app.decorateRequest('startedAt', 0);
   app.decorateRequest('failure', undefined);
 
+  /** Once a request, however it ended: counted, audited, logged. */
+  const ended = (request: FastifyRequest, reply: FastifyReply): void => {
+    const config = request.routeOptions.config;
+    const route = request.routeOptions.url ?? 'none';
+    const ms = performance.now() - request.startedAt;
+    const whole = reply.raw.writableFinished;
+    requests.add(1, { method: request.method, route, status: String(reply.statusCode) });
+    seconds.record(ms / 1000, { route });
+    if (request.failure !== undefined && !request.call.signal.aborted) {
+      log.error({ requestId: request.id, route, err: toGantryError(request.failure) }, 'an answer broke off');
+    }
+    if (config.useCase) {
+      context.audit.record(request.call, {
+        event: config.event ?? 'Application Activity',
+        action: config.action ?? 'E',
+        outcome: request.failure !== undefined ? 8 : whole ? OUTCOME(reply.statusCode) : 4,
+        useCase: config.useCase,
+        objects: [...pathObjects(request), ...request.auditObjects],
+        source: { address: request.peer.address },
+        ...(whole ? {} : { detail: { answer: 'broke off' } }),
+      });
+    }
+    if (config.useCase !== null || reply.statusCode >= 400) {
+      log.info(
+        {
+          requestId: request.id,
+          method: request.method,
+          route, // the pattern, never the URL: a query string can hold a name
+          status: reply.statusCode,
+          whole,
+          ms: Math.round(ms * 10) / 10,
+          principal: request.call.principal.id,
+          address: request.peer.address,
+        },
+        'request',
+      );
+    }
+  };
+
   app.addHook('onRequest', async (request, reply) => {
     request.startedAt = performance.now();
     request.auditObjects = [];
     const abort = new AbortController();
+    // Not Fastify's onResponse: it never comes when the client hangs up, and then too something may have been done.
     reply.raw.once('close', () => {
       if (!reply.raw.writableFinished) abort.abort();
+      ended(request, reply);
     });
     const remoteAddress = request.socket.remoteAddress ?? '';
     request.peer = { address: remoteAddress, origin: '' };
@@ -123,41 +164,6 @@ export function createHttp(context: Context): FastifyInstance {
   // Past the checks: a JSON body is read next.
   app.addHook('preParsing', async (request, reply) => {
     if (/^application\/json\b/i.test(request.headers['content-type'] ?? '')) goOn(request, reply);
-  });
-
-  app.addHook('onResponse', async (request, reply) => {
-    const config = request.routeOptions.config;
-    const route = request.routeOptions.url ?? 'none';
-    const ms = performance.now() - request.startedAt;
-    requests.add(1, { method: request.method, route, status: String(reply.statusCode) });
-    seconds.record(ms / 1000, { route });
-    if (request.failure !== undefined && !request.call.signal.aborted) {
-      log.error({ requestId: request.id, route, err: toGantryError(request.failure) }, 'an answer broke off');
-    }
-    if (config.useCase) {
-      context.audit.record(request.call, {
-        event: config.event ?? 'Application Activity',
-        action: config.action ?? 'E',
-        outcome: request.failure === undefined ? OUTCOME(reply.statusCode) : 8,
-        useCase: config.useCase,
-        objects: [...pathObjects(request), ...request.auditObjects],
-        source: { address: request.peer.address },
-      });
-    }
-    if (config.useCase !== null || reply.statusCode >= 400) {
-      log.info(
-        {
-          requestId: request.id,
-          method: request.method,
-          route, // the pattern, never the URL: a query string can hold a name
-          status: reply.statusCode,
-          ms: Math.round(ms * 10) / 10,
-          principal: request.call.principal.id,
-          address: request.peer.address,
-        },
-        'request',
-      );
-    }
   });
 
   app.setErrorHandler((raw, request, reply) => answerError(context, raw, request, reply));
