@@ -23,7 +23,7 @@ import { audit, type Door, failure, type Session } from './session.ts';
 const QUEUE = 'commitment.report';
 const ATTEMPTS_MAX = 60; // with the last wait repeated, about two days: longer than a modality is switched off for a weekend night
 const BACKOFF_MS = [1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000];
-const FOLD_WAIT_MS = 60_000;
+const FOLD_WAIT_MS = 20_000; // below platform.rpcTimeoutMs; an index that is behind for longer costs an attempt
 const DUPLICATE_TRANSACTION_UID = 0x0131; // PS3.3 §C.14.1.1; PS3.7 has no status of its own for it
 /** A Transaction UID is known again for so long. UIDs are unique anyway: this finds senders that repeat themselves, not those that forge. */
 const REMEMBER_MS = 30 * 24 * 3_600_000;
@@ -257,6 +257,9 @@ export function createCommitments(door: Door) {
       job.signal,
       [{ sopClassUid: STORAGE_COMMITMENT, scu: false, scp: true }],
     );
+    // A peer that is slow to answer must not hold up the end of this process: the job is kept.
+    const stopping = () => association.abort('this side is shutting down');
+    job.signal.addEventListener('abort', stopping, { once: true });
     try {
       const accepted = association.findContext(STORAGE_COMMITMENT);
       if (accepted === undefined)
@@ -270,6 +273,7 @@ export function createCommitments(door: Door) {
       await reported(call, job.key);
       await association.release();
     } finally {
+      job.signal.removeEventListener('abort', stopping);
       association.abort(); // harmless when it was released
     }
   }

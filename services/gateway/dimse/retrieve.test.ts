@@ -1,5 +1,6 @@
 // C-MOVE and C-GET against the real archive: counters, refusals, transfer syntaxes, destinations that fail (PS3.4 §C.4.2, §C.4.3).
 import assert from 'node:assert/strict';
+import { networkInterfaces } from 'node:os';
 import { before, describe, test } from 'node:test';
 import { DataSet } from '#dicom/dataset.ts';
 import { COMMAND } from '#dimse/command.ts';
@@ -232,12 +233,40 @@ describe('retrieving', () => {
     }
   });
 
+  test('a study of more classes than 128 contexts hold takes several associations', async () => {
+    const classes = Array.from({ length: 70 }, (_, n) =>
+      instance(n, { study: '1.8', series: '1.8.1', sop: `1.8.1.${n}`, sopClass: `1.2.826.0.1.3680043.2.1125.${n}` }),
+    );
+    await keep(archive, ...classes);
+    reset();
+    const final = (await move('WORKSTATION', query('STUDY', { study: '1.8' }))).at(-1)!;
+    assert.equal(final.status, 0);
+    assert.equal(destination.received.length, 70);
+    assert.equal(destination.associations.length, 2);
+  });
+
   test('C-MOVE to ourselves: stored again, found once', async () => {
     const responses = await move('GANTRY', query('STUDY', { study: '1.2.3' }));
     assert.equal(responses.at(-1)!.status, 0);
     assert.deepEqual(counters(responses.at(-1)!), [undefined, 4, 0, 0]);
     const { received } = await got(archive, ct(EXPLICIT), query('STUDY', { study: '1.2.3' }));
     assert.equal(received.length, 4);
+  });
+
+  test('C-MOVE to ourselves at an address that others can reach, where only configured peers are served', async () => {
+    const address = Object.values(networkInterfaces())
+      .flat()
+      .find((one) => one !== undefined && !one.internal && one.family === 'IPv4')?.address;
+    const host = address ?? '127.0.0.1'; // a machine without a network: nothing beyond loopback to test
+    const other = await house({ settings: { 'dimse.host': host, peers: [{ aeTitle: 'MODALITY' }] } });
+    const reachable = { ...other, connect: (more = {}) => other.connect({ host, ...more }) };
+    await keep(reachable, instance(1));
+    const association = await reachable.connect();
+    const responses = await moved(association, 'GANTRY', query('STUDY', { study: '1.2.3' }));
+    assert.deepEqual(counters(responses.at(-1)!), [undefined, 1, 0, 0]);
+    await association.release();
+    if (address !== undefined)
+      await assert.rejects(reachable.connect({ callingAeTitle: 'STRANGER' }), { code: 'rejected' });
   });
 
   test('Patient Root: by patient, and a Patient ID that contradicts the study finds nothing', async () => {
