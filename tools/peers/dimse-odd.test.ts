@@ -244,6 +244,7 @@ describe('signals and kills', { timeout: 5 * 60_000 }, () => {
       await until(() => server.log().includes('settings were read again'));
       await assert.rejects(door(server).connect({ callingAeTitle: 'FIRST' }), { code: 'rejected' }); // one is open
       await first.release();
+      // Refused until our side has seen the release.
       const again = await until(() =>
         door(server)
           .connect({ callingAeTitle: 'FIRST' })
@@ -256,6 +257,7 @@ describe('signals and kills', { timeout: 5 * 60_000 }, () => {
       writeFileSync(config, 'dimse:\n  associationsPerPeerMax: none\n');
       server.process.kill('SIGHUP');
       await until(() => server.log().includes('the old ones stay in force'));
+      // Refused, too, until our side has seen the release.
       const still = await until(() =>
         door(server)
           .connect({ callingAeTitle: 'SECOND' })
