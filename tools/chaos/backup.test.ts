@@ -159,9 +159,12 @@ test('a copy made while storing, deleting and compacting run is a backup', { tim
     t.diagnostic(`${expected.length} instances and ${deletedBefore.length} deletes acknowledged before the copy began`);
     assert.ok(expected.length >= 30);
     for (const { study, series, instance, dataSet } of expected) {
-      const answer = await fetch(`${restored.dicomWeb}/studies/${study}/series/${series}/instances/${instance}`, {
-        headers: { Accept: 'application/dicom; transfer-syntax=*' },
-      });
+      const answer: Response = await fetch(
+        `${restored.dicomWeb}/studies/${study}/series/${series}/instances/${instance}`,
+        {
+          headers: { Accept: 'application/dicom; transfer-syntax=*' },
+        },
+      );
       assert.equal(answer.status, 200, `${instance} was acknowledged before the copy`);
       const bytes = Buffer.from(await answer.arrayBuffer());
       assert.ok(bytes.subarray(bytes.length - dataSet.length).equals(dataSet), `${instance} has other bytes`);

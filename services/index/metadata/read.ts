@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { EntryId } from '#proto/storage/v1/log.ts';
 import { correctionsOf, mergesOf } from '../adapters/sqlite/controls.ts';
-import { type Header, recentHeads } from '../adapters/sqlite/heads.ts';
+import { type Header, type RecentHeads, recentHeads } from '../adapters/sqlite/heads.ts';
 import { instancesOf } from '../adapters/sqlite/read.ts';
 import { type Database, statement } from '../adapters/sqlite/schema.ts';
 import { type Correction, correctionsFor, type Merge } from '../fold/correct.ts';
@@ -159,19 +159,34 @@ export class MetadataReader {
       }
     }
     if (records.some((record) => !found.has(versionOf(record)))) {
-      const recent = recentHeads(db, row.id);
-      // Any entry of the version will do: what shows may have come again, or before.
-      const wanted = new Set(records.map(versionOf));
-      if (recent.size > 0)
-        for (const view of this.views(db, row))
-          for (const record of entriesOf(view)) {
-            const header = wanted.has(versionOf(record)) ? recent.get(idKey(record.id)) : undefined;
-            if (header && !found.has(versionOf(record))) found.set(versionOf(record), header);
-          }
+      const held = this.#of(row.id);
+      const before = held.recent;
+      this.#takeRecent(db, row, records, (held.recent = recentHeads(db, row.id, before)), found);
+      // Row numbers are used again: what was kept may be of rows that went, and came anew.
+      if (before && records.some((record) => !found.has(versionOf(record))))
+        this.#takeRecent(db, row, records, (held.recent = recentHeads(db, row.id)), found);
+      this.#weigh(row.id, held);
     }
     const missing = records.filter((record) => !found.has(versionOf(record)));
     if (missing.length > 0) throw new MissingHeads(missing.map((record) => record.id));
     return found;
+  }
+
+  #takeRecent(
+    db: Database,
+    row: SeriesRow,
+    records: readonly EntryRecord[],
+    { heads }: RecentHeads,
+    found: Map<string, Header>,
+  ): void {
+    if (heads.size === 0) return;
+    const wanted = new Set(records.map(versionOf));
+    // Any entry of the version will do: what shows may have come again, or before.
+    for (const view of this.views(db, row))
+      for (const record of entriesOf(view)) {
+        const header = wanted.has(versionOf(record)) ? heads.get(idKey(record.id)) : undefined;
+        if (header && !found.has(versionOf(record))) found.set(versionOf(record), header);
+      }
   }
 
   /**
@@ -209,7 +224,7 @@ export class MetadataReader {
 
   #weigh(series: number, held: Held): void {
     this.#bytes -= held.bytes;
-    held.bytes = (held.views?.length ?? 0) * RECORD_BYTES;
+    held.bytes = (held.views?.length ?? 0) * RECORD_BYTES + (held.recent?.bytes ?? 0);
     for (const text of held.texts.values()) held.bytes += text.length;
     this.#bytes += held.bytes;
     for (const [other, one] of this.#held) {
@@ -228,6 +243,8 @@ interface Held {
   views?: InstanceView[];
   state: string; // of the corrections in `texts`
   texts: Map<string, Buffer>;
+  /** Headers of a series that has not settled. */
+  recent?: RecentHeads;
   bytes: number;
 }
 /** A decoded entry in memory, about. */

@@ -30,15 +30,36 @@ export function keepHeads(
   }
 }
 
-/** By entry (`idKey`). */
-export function recentHeads(db: Database, series: number): Map<string, Header> {
-  const heads = new Map<string, Header>();
-  for (const row of statement(db, 'SELECT data FROM recent_heads WHERE series = ? ORDER BY id').all(series)) {
-    const read = new ByteReader(zstdDecompressSync(row.data as Uint8Array));
+/** Headers that were read and unpacked before: rows are only added, until the series settles and they all go. */
+export interface RecentHeads {
+  /** By entry (`idKey`). */
+  readonly heads: Map<string, Header>;
+  last: number;
+  rows: number;
+  bytes: number;
+}
+
+/** Goes on from what was read before, where that is still there: unpacking is most of what a frame of a growing series would cost. */
+export function recentHeads(db: Database, series: number, before?: RecentHeads): RecentHeads {
+  const { rows } = statement(db, 'SELECT count(*) AS rows FROM recent_heads WHERE series = ? AND id <= ?').get(
+    series,
+    before?.last ?? 0,
+  ) as { rows: number };
+  const recent =
+    before && rows === before.rows ? before : { heads: new Map<string, Header>(), last: 0, rows: 0, bytes: 0 };
+  for (const row of statement(db, 'SELECT id, data FROM recent_heads WHERE series = ? AND id > ? ORDER BY id').all(
+    series,
+    recent.last,
+  )) {
+    const data = zstdDecompressSync(row.data as Uint8Array);
+    const read = new ByteReader(data);
     while (!read.done) {
       const id = { lane: read.text(), sequence: read.number(), n: read.number() };
-      heads.set(idKey(id), { charset: read.text(), head: read.bytes() });
+      recent.heads.set(idKey(id), { charset: read.text(), head: read.bytes() });
     }
+    recent.last = row.id as number;
+    recent.rows++;
+    recent.bytes += data.length;
   }
-  return heads;
+  return recent;
 }
