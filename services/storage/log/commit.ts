@@ -67,15 +67,14 @@ export function layOutCommit(origin: Origin, items: readonly NewEntry[], stamp: 
     entries.push(entry);
   });
 
-  const table = Buffer.from(
-    TableOfContents.encode({
-      formatVersion: FORMAT_VERSION,
-      tenant: origin.tenant,
-      lane: origin.lane,
-      sequence: origin.sequence,
-      entries,
-    }).finish(),
-  );
+  const encoded = TableOfContents.encode({
+    formatVersion: FORMAT_VERSION,
+    tenant: origin.tenant,
+    lane: origin.lane,
+    sequence: origin.sequence,
+    entries,
+  }).finish();
+  const table = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length);
   const tocOffset = offset;
   const frame = encodeTocFrame({
     sequence: origin.sequence,
