@@ -64,9 +64,10 @@ async function stow(): Promise<void> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   while (next < end && !stopped) {
     const first = next;
-    next = Math.min(end, next + (orders.batch ?? 1));
+    const last = Math.min(end, first + (orders.batch ?? 1));
+    next = last;
     const pieces: Buffer[] = [];
-    for (let n = first; n < next; n++) {
+    for (let n = first; n < last; n++) {
       pieces.push(Buffer.from('--bench\r\nContent-Type: application/dicom\r\n\r\n'));
       pieces.push(...part10(make(n)), Buffer.from('\r\n'));
     }
@@ -91,10 +92,10 @@ async function stow(): Promise<void> {
     const text = (await response.toArray()).join('');
     const stored = text.split('"00081155"').length - 1;
     const refused = text.includes('"00081198"');
-    if (response.statusCode === 200 && !refused && stored >= next - first) {
-      account.instances += next - first;
+    if (response.statusCode === 200 && !refused && stored >= last - first) {
+      account.instances += last - first;
       account.bytes += bytes;
-    } else account.failures += next - first;
+    } else account.failures += last - first;
   }
   agent.destroy();
 }
