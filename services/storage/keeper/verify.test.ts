@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import type { TestContext } from '#platform/testing.ts';
 import type { Place } from '#proto/storage/v1/log.ts';
-import { compact, house, kindsOf, locate, reclaim, store, storeLarge, verified } from './house.testing.ts';
+import { compact, house, kindsOf, locate, purge, reclaim, store, storeLarge, verified } from './house.testing.ts';
 
 const A = '1.2.826.0.1.1';
 const B = '1.2.826.0.1.2';
@@ -206,3 +206,53 @@ test('what comes in while it looks is no finding', () =>
       assert.deepEqual(kinds, ['ok-summary']);
     },
   ));
+
+test('the bytes that a living copy rests on are checked, though the entry that brought them was purged', async () => {
+  const context = await house();
+  try {
+    const twin = { study: A, sop: `${A}.1.1` };
+    const first = await store(context, twin);
+    await store(context, twin);
+    await compact(context, A); // drops the second
+    await purge(context, A, first);
+    const place = (await locate(context, A))[0]!.place!;
+    await flip(context.dataDir, place.object, place.offset);
+    assert.deepEqual(kindsOf(await verified(context)), ['bad-digest', 'summary']);
+  } finally {
+    await context.stop();
+  }
+});
+
+test('where a commit is damaged nothing is an orphan: it may be the one that names it', async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'gantry-verify-'));
+  try {
+    const first = await house({ dataDir });
+    const { object } = await storeLarge(first, { study: A, sop: `${A}.1.1` });
+    await store(first, { study: A, sop: `${A}.1.2` });
+    await first.stop();
+    const root = join(dataDir, 'archive/log/main');
+    let spoiled = 0;
+    for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue;
+      const path = join(entry.parentPath, entry.name);
+      const bytes = await readFile(path);
+      const table = bytes.indexOf('.large.json') < 0 ? -1 : bytes.indexOf('.toc\u0000');
+      if (table < 0) continue;
+      const at = Math.ceil(table / 512) * 512 + 70;
+      bytes[at] = bytes[at]! ^ 0x80;
+      await writeFile(path, bytes);
+      spoiled++;
+    }
+    assert.equal(spoiled, 1);
+    const second = await house({ dataDir, settings: { 'keeper.orphanAgeMs': 0 } });
+    try {
+      await reclaim(second);
+      assert.ok((await readFile(join(dataDir, 'archive', object))).length > 600);
+      assert.ok(kindsOf(await verified(second)).includes('damaged-commit'));
+    } finally {
+      await second.stop();
+    }
+  } finally {
+    await rm(dataDir, { recursive: true, force: true });
+  }
+});
