@@ -55,9 +55,30 @@ describe('the HTTP door', { timeout: 2 * 60_000 }, () => {
       );
       const foreign = await fetch(`${server.dicomWeb}/studies`, { headers: { Origin: 'https://evil.example' } });
       assert.equal(foreign.headers.get('access-control-allow-origin'), null);
+      assert.match(foreign.headers.get('vary')!, /Origin.*Accept/, 'a cache keeps the answers to two origins apart');
     } finally {
       await server.close();
     }
+  });
+
+  test('URLs in answers: X-Forwarded-* only from a trusted proxy, http.publicUrl always', async () => {
+    const forwarded = { 'X-Forwarded-Proto': 'https', 'X-Forwarded-Host': 'pacs.example', Accept: 'application/json' };
+    const base = async (env: Record<string, string>): Promise<string> => {
+      const server = await startServer({ env });
+      try {
+        const answer = await fetch(`${server.dicomWeb}/`, { method: 'OPTIONS', headers: forwarded });
+        return ((await answer.json()) as { base: string }).base.replace(server.origin, 'ours');
+      } finally {
+        await server.close();
+      }
+    };
+    assert.equal(await base({}), 'ours/dicom-web');
+    assert.equal(
+      await base({ GANTRY_HTTP_TRUSTED_PROXIES: '127.0.0.1', GANTRY_HTTP_HOSTS: 'pacs.example' }),
+      'https://pacs.example/dicom-web',
+    );
+    assert.equal(await base({ GANTRY_HTTP_PUBLIC_URL: 'https://images.example' }), 'https://images.example/dicom-web');
+    await assert.rejects(startServer({ env: { GANTRY_HTTP_TRUSTED_PROXIES: 'proxy' } }), /trustedProxies/);
   });
 
   test('beyond loopback without authentication the start stops and says what to do', async () => {

@@ -268,6 +268,9 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
     const base = `${server.origin}/wado?requestType=WADO&studyUID=${native.study}&seriesUID=${native.series}&objectUID=${native.instance}`;
     assert.ok((await bytesOf(await fetch(`${base}&contentType=application/dicom`))).equals(native.bytes));
     assert.equal((await fetch(base)).status, 406);
+    // Who asks for it to be de-identified must not be given names; a character set changes nothing in application/dicom.
+    assert.equal((await fetch(`${base}&contentType=application/dicom&anonymize=yes`)).status, 406);
+    assert.equal((await fetch(`${base}&contentType=application/dicom&charset=UTF-8`)).status, 200);
     assert.equal((await fetch(`${base}&contentType=application/dicom&transferSyntax=${JPEG}`)).status, 406);
     assert.equal((await fetch(`${server.origin}/wado?requestType=WADO`)).status, 400);
     assert.equal(
@@ -278,6 +281,43 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
       ).status,
       404,
     );
+  });
+
+  test('HEAD is GET without the body, everywhere', async () => {
+    const octets = 'application/octet-stream';
+    for (const [path, accept] of [
+      ['/studies', '*/*'],
+      ['/studies', 'multipart/related; type="application/dicom+xml"'],
+      ['/studies?nosuch=1&limit=1', '*/*'],
+      [`/studies/${native.study}/series`, 'application/json'],
+      [`/studies/${native.study}`, '*/*'],
+      [`/studies/${native.study}`, 'application/zip'],
+      [`/studies/${native.study}/metadata`, '*/*'],
+      [`/studies/${native.study}/metadata`, 'multipart/related; type="application/dicom+xml"'],
+      [pathOf(native), 'application/dicom'],
+      [pathOf(native), `application/dicom; transfer-syntax=${IMPLICIT}`],
+      [pathOf(jpeg), 'application/dicom'],
+      [`${pathOf(native)}/frames/1`, octets],
+      [`${pathOf(native)}/frames/1,2`, '*/*'],
+      [`${pathOf(native)}/frames/9`, octets],
+      [`${pathOf(native)}/pixeldata`, octets],
+      [`${pathOf(native)}/bulkdata`, octets],
+      [`${pathOf(native)}/rendered`, '*/*'],
+      ['/studies/1.2.3', '*/*'],
+    ] as const) {
+      const [got, head] = [await get(path, { Accept: accept }), await get(path, { Accept: accept }, 'HEAD')];
+      const body = await bytesOf(got);
+      assert.equal(head.status, got.status, `${path} ${accept}`);
+      assert.equal((await bytesOf(head)).length, 0);
+      const plain = (type: string | null) => type?.replace(/boundary=.*/, '');
+      assert.equal(plain(head.headers.get('content-type')), plain(got.headers.get('content-type')), path);
+      for (const name of ['etag', 'warning', 'vary'])
+        assert.equal(head.headers.get(name), got.headers.get(name), `${name} of ${path}`);
+      const length = head.headers.get('content-length');
+      // An error names its request, and those are as long as each other.
+      if (length !== null && got.headers.get('content-encoding') === null)
+        assert.equal(Number(length), body.length, `${path} ${accept}`);
+    }
   });
 
   test('OPTIONS says what is served (PS3.18 §8.9)', async () => {

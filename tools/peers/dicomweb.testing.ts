@@ -8,6 +8,7 @@ export const SC = '1.2.840.10008.5.1.4.1.1.7';
 export const EXPLICIT = '1.2.840.10008.1.2.1';
 export const IMPLICIT = '1.2.840.10008.1.2';
 export const JPEG = '1.2.840.10008.1.2.4.50';
+export const VIDEO = '1.2.840.10008.1.2.4.102';
 
 export interface Made {
   study: string;
@@ -27,6 +28,7 @@ export function make(
 ): Made {
   const { study = mintUid(), series = mintUid(), transferSyntaxUid = EXPLICIT, name = 'Curie^Marie' } = options;
   const instance = mintUid();
+  const compressed = transferSyntaxUid === JPEG || transferSyntaxUid === VIDEO;
   const dataSet = encodeDataSet(
     {
       '00080005': { vr: 'CS', Value: ['ISO_IR 192'] },
@@ -47,7 +49,7 @@ export function make(
       '00280103': { vr: 'US', Value: [0] },
       '00280004': { vr: 'CS', Value: ['MONOCHROME2'] },
       ...options.extra,
-      ...(transferSyntaxUid === JPEG
+      ...(compressed
         ? {}
         : {
             '7FE00010': {
@@ -56,20 +58,19 @@ export function make(
             },
           }),
     } as never,
-    { transferSyntaxUid: transferSyntaxUid === JPEG ? EXPLICIT : transferSyntaxUid },
+    { transferSyntaxUid: compressed ? EXPLICIT : transferSyntaxUid },
   );
   // One fragment a frame, after an empty offset table (PS3.5 §A.4).
   const item = (bytes: Buffer) => Buffer.concat([Buffer.from([0xfe, 0xff, 0x00, 0xe0]), u32(bytes.length), bytes]);
-  const pixels =
-    transferSyntaxUid === JPEG
-      ? [
-          Buffer.from([0xe0, 0x7f, 0x10, 0x00, 0x4f, 0x42, 0, 0, 0xff, 0xff, 0xff, 0xff]),
-          item(Buffer.alloc(0)),
-          item(Buffer.from('ffd8first!ffd9')),
-          item(Buffer.from('ffd8second-ffd9!')),
-          Buffer.from([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]),
-        ]
-      : [];
+  const pixels = compressed
+    ? [
+        Buffer.from([0xe0, 0x7f, 0x10, 0x00, 0x4f, 0x42, 0, 0, 0xff, 0xff, 0xff, 0xff]),
+        item(Buffer.alloc(0)),
+        item(Buffer.from('ffd8first!ffd9')),
+        item(Buffer.from('ffd8second-ffd9!')),
+        Buffer.from([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]),
+      ]
+    : [];
   const bytes = Buffer.concat([
     writePart10Prefix({ sopClassUid: SC, sopInstanceUid: instance, transferSyntaxUid }),
     dataSet,

@@ -71,7 +71,7 @@ function group([name, text]: [string, string]): string {
 }
 
 /** multipart/related of one XML document an instance or row (PS3.18 §8.7.3), each from its DICOM JSON: one at a time is in memory. */
-export function sendXml(reply: FastifyReply, json: Iterable<Buffer> | AsyncIterable<Buffer>): FastifyReply {
+export function sendXml(reply: FastifyReply, json: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): FastifyReply {
   const boundary = newBoundary();
   reply.header('Content-Type', `multipart/related; type="${XML}"; boundary=${boundary}`);
   return stream(
@@ -80,7 +80,7 @@ export function sendXml(reply: FastifyReply, json: Iterable<Buffer> | AsyncItera
       let first = true;
       for await (const one of json) {
         yield partHead(boundary, { 'Content-Type': XML }, first);
-        yield Buffer.from(toNativeXml(JSON.parse(one.toString('utf8'))));
+        yield Buffer.from(toNativeXml(JSON.parse(new TextDecoder().decode(one))));
         first = false;
       }
       yield first ? Buffer.from(`--${boundary}--\r\n`) : partsEnd(boundary);

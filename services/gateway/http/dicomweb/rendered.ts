@@ -18,8 +18,12 @@ const DOCUMENT_LENGTH = 0x00420015;
 /** Documents that go out as what they say they are (PS3.3 C.24.2); anything else that somebody stored does not get to name its type. */
 const DOCUMENT_TYPES = new Set(['application/pdf', 'text/xml', 'model/stl', 'model/obj', 'model/mtl']);
 
-/** A PDF viewer is a page of its own: it may be framed by our viewer, and cannot live in a sandbox. */
-const DOCUMENT_POLICY = "default-src 'none'; object-src 'self'; plugin-types application/pdf; frame-ancestors 'self'";
+/** A browser's PDF viewer is a page of its own, framed by our viewer, which is isolated and wants its frames to be so too. */
+const DOCUMENT_HEADERS = {
+  'Content-Security-Policy': "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+};
 
 /**
  * Rendered resources and thumbnails (PS3.18 §10.4.1.1.3, §10.4.1.1.4): what is kept in a form that anybody can show, a document or a
@@ -37,7 +41,7 @@ export function renderedRoutes(app: FastifyInstance, reader: Reader): void {
     if (!asked && found.type !== 'application/pdf')
       throw new GantryError('not-acceptable', `this instance is shown as ${found.type}`);
     const whole = await pixels.source(request.call, located);
-    if (found.type === 'application/pdf') reply.header('Content-Security-Policy', DOCUMENT_POLICY);
+    if (found.type === 'application/pdf') reply.headers(DOCUMENT_HEADERS);
     const { inline, places } = found;
     return sendRanged(request, reply, {
       type: found.type,

@@ -42,7 +42,7 @@ export function searchRoutes(app: FastifyInstance, context: Context): void {
     );
     for (const text of query.warnings) warn(reply, text);
 
-    const rows: Buffer[] = [];
+    const rows: Uint8Array[] = [];
     let cursor = '';
     let more = false;
     if (!query.nothing) {

@@ -1,7 +1,7 @@
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { extname, join, normalize, sep } from 'node:path';
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { GantryError } from '#platform/errors.ts';
 import { DICOMWEB, originOf } from '../dicomweb/root.ts';
 
@@ -22,12 +22,30 @@ const TYPES: Record<string, string> = {
   '.onnx': 'application/octet-stream',
 };
 
-/** SharedArrayBuffer, which OHIF's volumes are in, needs a cross-origin isolated page. */
-const ISOLATION = {
+/**
+ * SharedArrayBuffer, which OHIF's volumes are in, needs a cross-origin isolated page. Nothing is loaded from, or sent to, anywhere else:
+ * `wasm` decoders and webpack's bundles need eval, styles are inline, workers and pictures come as blobs.
+ */
+const viewerHeaders = (origin: string) => ({
+  'Content-Security-Policy': [
+    `default-src 'self' ${origin}`,
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data: blob:",
+    "font-src 'self' data:",
+    "worker-src 'self' blob:",
+    `connect-src 'self' ${origin} data: blob:`,
+    `media-src 'self' ${origin} blob:`,
+    `object-src 'self' ${origin} blob:`,
+    `frame-src 'self' ${origin} blob:`,
+    "frame-ancestors 'self'",
+    "base-uri 'self'",
+    "form-action 'self'",
+  ].join('; '),
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Cross-Origin-Embedder-Policy': 'require-corp',
   'Cross-Origin-Resource-Policy': 'same-origin',
-};
+});
 
 export const viewerIsThere = (directory: string): boolean =>
   directory !== '' && existsSync(join(directory, 'index.html'));
@@ -47,9 +65,7 @@ export function viewerRoutes(app: FastifyInstance, directory: string): void {
     return;
   }
   // The dist is built for the root of a site; here it lives below one folder.
-  const index = readFileSync(join(directory, 'index.html'), 'utf8')
-    .replaceAll(/(\s(?:src|href|content)=")\/(?!\/)/g, '$1/viewer/')
-    .replace('window.PUBLIC_URL="/"', 'window.PUBLIC_URL="/viewer/"');
+  const index = pageBelow(readFileSync(join(directory, 'index.html'), 'utf8'));
 
   const moved = new Map<string, Buffer>();
   /** Bundles and styles hold the root of the site in them: the same text with /viewer/ in its place, made once. */
@@ -57,23 +73,19 @@ export function viewerRoutes(app: FastifyInstance, directory: string): void {
     const known = moved.get(path);
     if (known !== undefined) return known;
     const text = await readFile(path, 'utf8');
-    const made = Buffer.from(
-      text
-        .replace(/(__webpack_require__\.p\s*=\s*")\/"/g, '$1/viewer/"')
-        .replace(/url\((["']?)\/(?!\/)/g, (all, quote) => (path.endsWith('.css') ? `url(${quote}/viewer/` : all)),
-    );
+    const made = Buffer.from(path.endsWith('.css') ? styleBelow(text) : scriptBelow(text));
     moved.set(path, made);
     return made;
   };
-  const page = (reply: FastifyReply) =>
+  const page = (request: FastifyRequest, reply: FastifyReply) =>
     reply
-      .headers({ ...ISOLATION, 'Cache-Control': 'no-cache' })
+      .headers({ ...viewerHeaders(originOf(request)), 'Cache-Control': 'no-cache' })
       .type(TYPES['.html']!)
       .send(index);
-  app.get('/viewer', { config }, async (_request, reply) => page(reply));
+  app.get('/viewer', { config }, async (request, reply) => page(request, reply));
   app.get('/viewer/app-config.js', { config }, async (request, reply) =>
     reply
-      .headers({ ...ISOLATION, 'Cache-Control': 'no-cache' })
+      .headers({ ...viewerHeaders(originOf(request)), 'Cache-Control': 'no-cache' })
       .type(TYPES['.js']!)
       .send(appConfig(originOf(request))),
   );
@@ -88,11 +100,14 @@ export function viewerRoutes(app: FastifyInstance, directory: string): void {
     );
     if (found === undefined) {
       if (extname(path) !== '') throw new GantryError('not-found', 'the viewer has no such file');
-      return page(reply); // a page of the single-page app, e.g. /viewer/viewer?StudyInstanceUIDs=…
+      return page(request, reply); // a page of the single-page app, e.g. /viewer/viewer?StudyInstanceUIDs=…
     }
-    if (path === join(directory, 'index.html')) return page(reply);
+    if (path === join(directory, 'index.html')) return page(request, reply);
     const hashed = /\.[0-9a-f]{16}\.|\/[0-9a-f]{16,}\./.test(path);
-    reply.headers({ ...ISOLATION, 'Cache-Control': hashed ? 'public, max-age=31536000, immutable' : 'no-cache' });
+    reply.headers({
+      ...viewerHeaders(originOf(request)),
+      'Cache-Control': hashed ? 'public, max-age=31536000, immutable' : 'no-cache',
+    });
     reply.type(TYPES[extname(path)] ?? 'application/octet-stream');
     if (extname(path) === '.js' || extname(path) === '.css') return reply.send(await below(path));
     return reply
@@ -101,7 +116,17 @@ export function viewerRoutes(app: FastifyInstance, directory: string): void {
   });
 }
 
-function appConfig(origin: string): string {
+export const pageBelow = (html: string): string =>
+  html
+    .replaceAll(/(\s(?:src|href|content)=")\/(?!\/)/g, '$1/viewer/')
+    .replace('window.PUBLIC_URL="/"', 'window.PUBLIC_URL="/viewer/"');
+
+export const scriptBelow = (script: string): string =>
+  script.replace(/(__webpack_require__\.p\s*=\s*")\/"/g, '$1/viewer/"');
+
+export const styleBelow = (style: string): string => style.replace(/url\((["']?)\/(?!\/)/g, 'url($1/viewer/');
+
+export function appConfig(origin: string): string {
   const root = `${origin}${DICOMWEB}`;
   const config = {
     name: 'gantry',
