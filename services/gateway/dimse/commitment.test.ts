@@ -181,6 +181,28 @@ describe('storage commitment', () => {
     }
   });
 
+  test('a report waits for its N-ACTION-RSP, however long that takes', async () => {
+    const { jobs } = archive.context;
+    const add = jobs.add.bind(jobs);
+    let early: boolean | undefined;
+    const known = () => listener.received.some((one) => reportOf(one).transactionUid === '1.9.12');
+    // Queued, and then the answer is late: as long as a report would take several times over.
+    jobs.add = async (job) => {
+      const added = await add(job);
+      const late = AbortSignal.timeout(300);
+      await until(() => known() || late.aborted);
+      early = known();
+      return added;
+    };
+    try {
+      assert.equal((await asked(request('1.9.12', [one]))).status, 0);
+    } finally {
+      jobs.add = add;
+    }
+    assert.equal(early, false);
+    await reported('1.9.12');
+  });
+
   test('without an address for the caller the request is refused', async () => {
     assert.equal((await asked(request('1.9.7', [one]), { callingAeTitle: 'NOADDRESS' })).status, 0x0110);
     assert.equal((await asked(request('1.9.7', [one]), { callingAeTitle: 'STRANGER' })).status, 0x0110);
