@@ -89,10 +89,10 @@ async function stow(): Promise<void> {
     for (const piece of pieces) if (!post.write(piece)) await once(post, 'drain');
     post.end();
     const [response] = (await answered) as [import('node:http').IncomingMessage];
-    const text = (await response.toArray()).join('');
-    const stored = text.split('"00081155"').length - 1;
-    const refused = text.includes('"00081198"');
-    if (response.statusCode === 200 && !refused && stored >= last - first) {
+    const answer = JSON.parse((await response.toArray()).join('')) as Record<string, { Value?: unknown[] }>;
+    const stored = answer['00081199']?.Value?.length ?? 0;
+    const refused = answer['00081198']?.Value?.length ?? 0; // Orthanc sends the sequence empty
+    if (response.statusCode === 200 && refused === 0 && stored === last - first) {
       account.instances += last - first;
       account.bytes += bytes;
     } else account.failures += last - first;
