@@ -1,4 +1,5 @@
-import { inflateRawSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { inflateRaw } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { framePlaces } from '#dicom/frames.ts';
 import { decodeHead, type Head } from '#dicom/head.ts';
@@ -114,7 +115,7 @@ export function createPixelReader(reader: Reader) {
       end: reader.fileLength(located),
     }))
       chunks.push(chunk);
-    return inflateRawSync(Buffer.concat(chunks), { maxOutputLength: INFLATED_MAX });
+    return inflate(Buffer.concat(chunks), { maxOutputLength: INFLATED_MAX });
   }
   /** Ranges are relative to the (inflated) data set. */
   async function* ranges(
@@ -137,6 +138,7 @@ export function createPixelReader(reader: Reader) {
   return { ranges, source };
 }
 
+const inflate = promisify<Buffer, { maxOutputLength: number }, Buffer>(inflateRaw);
 const INFLATED_MAX = 2 ** 31 - 1; // the most one Buffer of inflated data set may take; larger deflated sets are not admitted
 
 /** The one instance of a path, with its head. */

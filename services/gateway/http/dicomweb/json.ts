@@ -17,6 +17,7 @@ export function gzipped(
 ): AsyncIterable<Buffer> {
   if (!takesGzip(request)) return body;
   reply.header('Content-Encoding', 'gzip');
+  if (request.method === 'HEAD') return body;
   const source = Readable.from(body, { objectMode: false });
   const gzip = createGzip({ level: constants.Z_BEST_SPEED });
   source.on('error', (error) => gzip.destroy(error));

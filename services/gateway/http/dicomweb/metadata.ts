@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
 import { chooseType } from '../accept.ts';
@@ -17,19 +18,27 @@ export function metadataRoutes(app: FastifyInstance, context: Context): void {
   const handler = async (request: FastifyRequest, reply: FastifyReply) => {
     const level = levelOf(request);
     const { type } = chooseType(rangesOf(request), OFFERED, true);
-    const { response, body } = await metadata(request.call, {
+    const unread = new AbortController();
+    const call = { ...request.call, signal: AbortSignal.any([request.call.signal, unread.signal]) };
+    const { response, body } = await metadata(call, {
       studyInstanceUid: level.study,
       seriesInstanceUid: level.series ?? '',
       sopInstanceUid: level.instance ?? '',
       bulkDataRoot: dicomwebRoot(request),
     });
     if (!response.found) throw notFound('this study, series or instance');
+    // Nobody will read the body of an answer that has none: what holds it open elsewhere is let go.
+    const letGo = () => unread.abort(new GantryError('cancelled', 'the answer needs no body'));
+    if (request.method === 'HEAD') letGo();
     vary(reply, 'Accept', 'Accept-Encoding');
     if (response.etag !== '') {
       // Weak: the same for gzip and for none (RFC 9110 §8.8.1), and a URL's origin can be another behind another proxy.
       const etag = `W/"${response.etag.replaceAll('"', '')}${type === 'application/dicom+xml' ? '-xml' : ''}"`;
       reply.header('ETag', etag);
-      if (matchesEtag(request.headers['if-none-match'], etag)) return reply.code(304).send();
+      if (matchesEtag(request.headers['if-none-match'], etag)) {
+        letGo();
+        return reply.code(304).send();
+      }
     }
     if (type === 'application/dicom+xml') return sendXml(reply, arrayElements(body));
     reply.header('Content-Type', type); // JSON is UTF-8 (RFC 8259 §8.1); neither type has a charset parameter
