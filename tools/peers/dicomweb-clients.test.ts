@@ -14,9 +14,13 @@ describe('DICOMweb clients', { timeout: 15 * 60_000 }, () => {
   /** What shows of the files: the first of several versions of an instance (keep-first). */
   const stored = new Map<string, TestFile>();
 
+  let hasBulkValues = false;
+
   before(async () => {
     server = await startServer();
-    for (const file of (await testFiles()).files) {
+    const { files, from } = await testFiles();
+    hasBulkValues = from === 'open'; // of the samples nothing but pixels is large
+    for (const file of files) {
       const answer = await fetch(`${server.origin}/api/v1/instances`, {
         method: 'POST',
         headers: { 'Content-Type': 'application/dicom' },
@@ -49,7 +53,8 @@ describe('DICOMweb clients', { timeout: 15 * 60_000 }, () => {
     ]);
     assert.equal(differences, '', 'differences');
     assert.equal(code, 0, summary);
-    for (const done of [`${stored.size} instances,`, ' bulk values', ' frames,', ' name searches', '4 stored'])
+    const bulkValues = hasBulkValues ? [' bulk values'] : [];
+    for (const done of [`${stored.size} instances,`, ...bulkValues, ' frames,', ' name searches', '4 stored'])
       assert.ok(summary.includes(done), `${done}: ${summary}`);
   });
 
