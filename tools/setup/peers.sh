@@ -28,7 +28,7 @@ table=(
   'python3|python3|pynetdicom and dicomweb-client run on it'
 )
 if [[ $what == bench ]]; then
-  table+=('Orthanc|orthanc|the archive to compare with' '/usr/share/orthanc/plugins/libOrthancDicomWeb.so|orthanc-dicomweb|its DICOMweb')
+  table+=('Orthanc|orthanc|the archive to compare with' '/usr/share/orthanc/plugins/libOrthancDicomWeb.so|orthanc-dicomweb|its DICOMweb' 'storescp|dcmtk|the floor of what a C-STORE costs' 'wrk|wrk|asks HTTP again and again')
 fi
 
 # Debian keeps servers in sbin, which is not on everyone's PATH.

@@ -180,7 +180,12 @@ export class MetadataReader {
     found: Map<string, Header>,
   ): void {
     if (heads.size === 0) return;
-    const wanted = new Set(records.map(versionOf));
+    for (const record of records) {
+      const header = heads.get(idKey(record.id));
+      if (header && !found.has(versionOf(record))) found.set(versionOf(record), header);
+    }
+    const wanted = new Set(records.map(versionOf).filter((version) => !found.has(version)));
+    if (wanted.size === 0) return;
     // Any entry of the version will do: what shows may have come again, or before.
     for (const view of this.views(db, row))
       for (const record of entriesOf(view)) {
