@@ -83,7 +83,6 @@ export async function orthanc(): Promise<Subject> {
     RemoteAccessAllowed: false,
     TcpNoDelay: true,
     SyncStorageArea: true,
-    MaximumPduLength: 131072,
     DicomWeb: { Enable: true, Root: '/dicom-web/', StudiesMetadata: 'Full', SeriesMetadata: 'Full' },
   };
   writeFileSync(join(directory, 'orthanc.json'), JSON.stringify(configuration));
@@ -96,7 +95,7 @@ export async function orthanc(): Promise<Subject> {
 export async function storescp(): Promise<Subject> {
   const directory = mkdtempSync(join(tmpdir(), 'bench-storescp-'));
   const dimsePort = await freePort();
-  const child = spawn('storescp', ['--fork', '+B', '--max-pdu', '131072', '-od', directory, String(dimsePort)], {
+  const child = spawn('storescp', ['--fork', '+B', '-od', directory, String(dimsePort)], {
     env: DEBIAN_SBIN,
     stdio: 'ignore',
   });
