@@ -52,7 +52,7 @@ const table = (rows: Outcome['rows']): string => {
 
 function section(name: string, title: string, outcome: Outcome, loads: [number, number]): string {
   const when = new Date().toISOString().slice(0, 16).replace('T', ' ');
-  const runs = options.runs > 1 ? `medians of ${options.runs} runs` : 'one run';
+  const runs = options.runs > 1 && !['scale', 'found'].includes(name) ? `medians of ${options.runs} runs` : 'one pass';
   const aims = outcome.aims.map(({ aim, measured, met }) => ({ aim, measured, met: met ? 'yes' : '**missed**' }));
   return [
     `## ${title}`,
