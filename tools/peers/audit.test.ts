@@ -1,6 +1,8 @@
 // Every use case leaves a record in the audit trail (PS3.15 §A.5): every HTTP route and DIMSE service is listed, called, and looked for there.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { connect as tcp } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { encodeDataSet } from '#dicom/write.ts';
@@ -269,6 +271,18 @@ describe('the audit trail', { timeout: 240_000 }, () => {
     await response.arrayBuffer();
     const [line] = await recorded((one) => one.requestId === response.headers.get('x-request-id'));
     assert.equal(response.status, 406);
+    assert.equal(line?.outcome, 4);
+  });
+
+  test('a client that hangs up is recorded too: something may have been done', async () => {
+    const study = '2.25.4711.1';
+    const socket = tcp(server.httpPort, '127.0.0.1');
+    socket.write(
+      `POST /dicom-web/studies/${study} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/related; type="application/dicom"; boundary=x\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n`,
+    );
+    await once(socket, 'data'); // 100 Continue: the request has arrived
+    socket.destroy();
+    const [line] = await recorded((one) => one.useCase === 'http.stow' && one.objects.some(({ id }) => id === study));
     assert.equal(line?.outcome, 4);
   });
 

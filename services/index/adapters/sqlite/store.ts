@@ -36,7 +36,7 @@ export class SqliteIndexStore implements IndexStore {
   readonly #onFailure: (what: string, error: Error) => void;
   readonly #readers: Reader[] = [];
   /** Converts headers when studies settle: nobody's query stands behind it. */
-  readonly #settler: Reader;
+  #settler: Reader;
   #writer: Thread | undefined;
   #generation: number;
   #run = 1;
@@ -68,12 +68,13 @@ export class SqliteIndexStore implements IndexStore {
 
   #startWriter(fresh: boolean): void {
     const data: WriterData = { path: this.#path(), policy: this.#options.policy, rebuild: false, fresh };
-    this.#writer = new Thread(WRITER, data, (error) => {
+    const writer = new Thread(WRITER, data, (error) => {
       if (this.#closed) return;
       this.#onFailure('writer', error);
-      // The file holds whole transactions only: a new writer goes on from its positions.
-      this.#writer = undefined;
+      // The file holds whole transactions only: a new writer goes on from its positions. After a rebuild the old one may die late.
+      if (this.#writer === writer) this.#writer = undefined;
     });
+    this.#writer = writer;
   }
 
   get #write(): Thread {
@@ -93,6 +94,7 @@ export class SqliteIndexStore implements IndexStore {
         if (this.#closed) return;
         this.#onFailure('reader', error);
         if (index >= 0) this.#readers[index] = this.#reader(index);
+        else this.#settler = this.#reader(index);
       }),
     };
     return reader;

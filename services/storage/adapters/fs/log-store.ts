@@ -14,7 +14,7 @@ import { Alarms, type Lane, type Segment, segmentOf, segmentRow } from './lane.t
 import { LaneWriter, type SegmentLimits } from './lane-writer.ts';
 import { namesLane, recoverLane, tocsOf } from './recover.ts';
 import { TableCache } from './table-cache.ts';
-import { thinSegment } from './thin.ts';
+import { assertSameTables, thinSegment } from './thin.ts';
 
 export interface FsLogOptions {
   readonly disk: Disk;
@@ -159,11 +159,12 @@ export class FsLogStore implements LogStore {
     return this.#whileThinning(tenant, object, async (lane, segment, thinned) => {
       const { disk, root, handles } = this.#options;
       await disk.flushDirectory(join(root, lanePrefix(tenant, lane.lane)), 'thinned-name');
+      await assertSameTables(disk, root, segment, await this.#tocs(lane, segment), thinned);
       lane.segments = lane.segments.map((each) => (each === segment ? thinned : each));
       this.#loaded.delete(segment);
       this.#keepLoaded(thinned);
-      handles.forget(object);
       await disk.unlink(join(root, object));
+      handles.forget(object); // afterwards: a reader in between would open it again
       return { object: thinned.object, bytesFreed: segment.bytes - thinned.bytes };
     });
   }

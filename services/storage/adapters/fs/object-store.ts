@@ -91,8 +91,8 @@ export class FsObjectStore implements ObjectStore {
 
   async remove(object: string): Promise<boolean> {
     try {
-      this.#handles.forget(object);
       await this.#disk.unlink(join(this.#root, checkObjectKey(object)));
+      this.#handles.forget(object); // afterwards: a reader in between would open it again
       return true;
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return false;

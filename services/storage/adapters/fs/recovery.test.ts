@@ -121,6 +121,23 @@ test('damage before a valid commit raises an alarm, and the rest is served', () 
     await again.close();
   }));
 
+test('a thinned copy that rotted before its original went does not cost the original', () =>
+  inDirectory(async (directory) => {
+    await killedAfter(directory, 4);
+    const archive = await openArchiveOn(realDisk, directory, OPTIONS);
+    const sealed = (await archive.log.segments('main')).find(({ state }) => state === 'sealed')!;
+    await archive.log.prepareThin('main', sealed.object);
+    const copy = join(directory, 'archive', sealed.object.replace(/\.tar$/, '.toc.tar'));
+    const bytes = await readFile(copy);
+    const table = bytes.indexOf(tocFileName(2));
+    bytes[table + BLOCK + 60] = bytes[table + BLOCK + 60]! ^ 0xff;
+    await writeFile(copy, bytes);
+    await assert.rejects(archive.log.thin('main', sealed.object), { code: 'damaged' });
+    assert.deepEqual(await holdsOf(archive), ['hold 0', 'hold 1', 'hold 2', 'hold 3']);
+    await stat(join(directory, 'archive', sealed.object));
+    await archive.close();
+  }));
+
 /** A lane as some other release may have left it: tables as given. */
 async function forgeLane(
   directory: string,
