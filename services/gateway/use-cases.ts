@@ -31,6 +31,9 @@ export function createUseCases(context: Context) {
     level: { study: string; series?: string; instance?: string },
     inTrash: boolean,
   ): Promise<EntryRow[]> {
+    // What the log holds now, whoever stored it: an instance that is not folded yet would survive its study's deletion.
+    const { positions } = await storage.heads(call, {});
+    await index.await(call, { positions, limitMs: READ_YOUR_WRITES_MS });
     const rows: EntryRow[] = [];
     for await (const row of index.entries(call, {
       studyInstanceUid: level.study,

@@ -48,7 +48,7 @@ test('damaged bytes at every door: an answer of the table, nothing kept that did
   const storage = new FakeStorage();
   const context = await createTestContext({
     modules: [storage.module, module],
-    settings: { 'ingest.smallLimit': 2000, 'ingest.permitBytes': 8000, 'ingest.streamBytes': 1000 },
+    settings: { 'storage.smallLimit': 2000, 'ingest.permitBytes': 8000, 'ingest.streamBytes': 1000 },
   });
   const check = (response: StoreResponse) => {
     if (response.error === '') return;

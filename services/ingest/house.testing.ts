@@ -33,7 +33,7 @@ export async function house(options: { overGrpc?: boolean; settings?: Record<str
     modules: [storage.module, module],
     overGrpc: options.overGrpc ?? false,
     settings: {
-      'ingest.smallLimit': SMALL,
+      'storage.smallLimit': SMALL,
       'ingest.permitBytes': SMALL * 4,
       'ingest.streamBytes': 16 * 1024,
       ...options.settings,

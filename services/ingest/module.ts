@@ -16,17 +16,17 @@ export const module: Module = {
   settings,
 
   check(settings: Settings): string[] {
-    const small = settings.number('ingest.smallLimit');
+    const small = settings.number('storage.smallLimit');
     const total = settings.number('ingest.permitBytes');
     const stream = settings.number('ingest.streamBytes');
     const sentences: string[] = [];
     if (total < small)
       sentences.push(
-        `ingest.permitBytes (${total}) must hold at least one instance: raise it to ingest.smallLimit (${small}) or above.`,
+        `ingest.permitBytes (${total}) must hold at least one instance: raise it to storage.smallLimit (${small}) or above.`,
       );
     if (stream > small)
       sentences.push(
-        `ingest.streamBytes (${stream}) is part of what an instance holds already: lower it to ingest.smallLimit (${small}) or below.`,
+        `ingest.streamBytes (${stream}) is part of what an instance holds already: lower it to storage.smallLimit (${small}) or below.`,
       );
     return sentences;
   },
@@ -53,7 +53,7 @@ export const module: Module = {
       appendLarge: context.bulk(BULK.appendLarge),
     };
     const limits = () => ({
-      smallBytes: settings.number('ingest.smallLimit'),
+      smallBytes: settings.number('storage.smallLimit'),
       streamBytes: settings.number('ingest.streamBytes'),
       headBytes: settings.number('ingest.headBytes'),
     });

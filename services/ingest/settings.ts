@@ -4,20 +4,20 @@ const MIB = 1024 * 1024;
 
 /** What this module may be told; every limit here is one that a sender can run into. */
 export const settings: SettingsTable = {
-  'ingest.smallLimit': {
+  'storage.smallLimit': {
     type: 'bytes',
     default: 4 * MIB,
     min: 64 * 1024,
     max: 64 * MIB,
     limit: true,
-    doc: 'Up to this length an instance is gathered whole and shares a flush with others; longer ones stream to an object of their own. Not above storage.smallLimit.',
+    doc: 'Up to this length an instance is gathered whole and shares a flush with others; longer ones stream to an object of their own.',
   },
   'ingest.permitBytes': {
     type: 'bytes',
     default: 256 * MIB,
     min: 8 * MIB,
     limit: true,
-    doc: 'Memory for instances on their way in. Each takes ingest.smallLimit before its first byte is read, so the default lets 64 senders write at once.',
+    doc: 'Memory for instances on their way in. Each takes storage.smallLimit before its first byte is read, so the default lets 64 senders write at once.',
   },
   'ingest.permitBytesPerSender': {
     type: 'bytes',

@@ -326,6 +326,14 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
     assert.match(await answer.text(), /<resource path="studies\/\{study\}\/metadata"><method name="GET"\/>/);
   });
 
+  test('a UID that is a step in a path is refused: an address of the instance would name the study', async () => {
+    for (const uid of ['.', '..']) {
+      const { status, json } = await stow(server, [make({ series: uid }).bytes]);
+      assert.equal(status, 409);
+      assert.equal(json['00081198']!.Value![0]!['00081197']!.Value![0], 0xa900);
+    }
+  });
+
   test('hostile paths and UIDs find nothing and break nothing', async () => {
     for (const uid of [
       '..%2f..%2fetc%2fpasswd',

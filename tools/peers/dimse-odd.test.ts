@@ -141,7 +141,7 @@ describe('odd peers at the door', { timeout: 5 * 60_000 }, () => {
     await roundTrip(one, 'PARROT');
   });
 
-  test('a large instance, beyond ingest.smallLimit: byte for byte through C-GET', async () => {
+  test('a large instance, beyond storage.smallLimit: byte for byte through C-GET', async () => {
     const one = instance(3, { pixelBytes: 9 * 2 ** 20 });
     await keep(door(server), one);
     await roundTrip(one);
@@ -177,7 +177,7 @@ describe('odd peers at the door', { timeout: 5 * 60_000 }, () => {
   });
 
   test('no permit: A700 after the named wait, the association lives, and there is room again', async () => {
-    // 8 MiB are two permits of ingest.smallLimit.
+    // 8 MiB are two permits of storage.smallLimit.
     const holders = [await stalled(server, instance(10)), await stalled(server, instance(11))];
     const association = await door(server).connect();
     const refused = await until(async () => {

@@ -140,7 +140,8 @@ export const trimUid = (uid: string): string => uid.replace(/[\0 ]+$/, '').repla
 
 /**
  * A received UID is opaque: 1 to 64 printable characters once its padding is off. Leading zeros, letters and inner spaces are in the
- * field; a backslash separates values and cannot be.
+ * field; a backslash separates values and cannot be. `.` and `..` are refused: every URL library takes them for steps in a path, so an
+ * address of the one instance would name the whole study.
  */
 export const isAcceptableUid = (uid: string): boolean =>
-  /^[\x20-\x5b\x5d-\x7e]{1,64}$/.test(uid) && trimUid(uid) === uid;
+  /^[\x20-\x5b\x5d-\x7e]{1,64}$/.test(uid) && trimUid(uid) === uid && !/^\.{1,2}$/.test(uid);

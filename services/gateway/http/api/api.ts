@@ -12,7 +12,11 @@ export function registerApi(app: FastifyInstance, routes: ApiRoute[], version: s
       url: `${API}${route.path}`,
       config: { useCase: route.useCase, event: route.event, action: route.action },
       ...(route.rawBody === undefined ? {} : { bodyLimit: Number.MAX_SAFE_INTEGER }),
-      preHandler: async (request) => checkBody(route, request.body),
+      preHandler: async (request) => {
+        checkBody(route, request.body);
+        // Its body is read; packing or verifying may be silent for longer than a body may. The next request's clock starts anew.
+        if (route.rawBody === undefined) request.raw.socket.setTimeout(0);
+      },
       handler: async (request, reply) => {
         const answer = await route.run(request, reply);
         if (reply.sent || answer === reply) return reply;

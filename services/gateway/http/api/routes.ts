@@ -72,6 +72,13 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
     return uid;
   };
 
+  /** A job of another tenant is not there. */
+  const ownJob = async (request: FastifyRequest): Promise<void> => {
+    const rows = await context.jobs.list(param(request, 'queue'));
+    if (!rows.some((row) => row.key === param(request, 'key') && row.tenant === request.call.tenant))
+      throw new GantryError('not-found', 'there is no such job');
+  };
+
   return [
     {
       method: 'GET',
@@ -160,6 +167,7 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'U',
       answer: 'application/json',
       run: async (request) => {
+        await ownJob(request);
         if (!(await context.jobs.retry(param(request, 'queue'), param(request, 'key'))))
           throw new GantryError('not-found', 'there is no such job');
         return { retried: true };
@@ -174,6 +182,7 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'D',
       answer: 'application/json',
       run: async (request) => {
+        await ownJob(request);
         if (!(await context.jobs.remove(param(request, 'queue'), param(request, 'key'))))
           throw new GantryError('not-found', 'there is no such job');
         return { removed: true };
