@@ -18,7 +18,7 @@ import { move } from './move.ts';
 import { decide, peerOf } from './policy.ts';
 import { createRetrieves } from './retrieves.ts';
 import { serviceFor } from './services.ts';
-import { audit, type Door, failure, type Handler, isOurselves, type Session } from './session.ts';
+import { auditStored, type Door, failure, type Handler, isOurselves, type Session } from './session.ts';
 import { checkDimseSettings, dimseSettings, limitsFrom } from './settings.ts';
 import { store } from './store.ts';
 
@@ -75,7 +75,8 @@ export const dimseModule: Module = {
         call: { tenant: principal.tenant, principal, requestId, signal: association.signal },
         peer: peerOf(settings, callingAeTitle),
         since: new Date().toISOString(),
-        stored: { instances: 0, bytes: 0, refused: 0, studies: new Set() },
+        stored: { instances: 0, bytes: 0, refused: 0 },
+        unaudited: { instances: 0, refused: 0, studies: new Set(), sinceMs: 0 },
       };
       sessions.set(association, session);
       log.info(
@@ -138,16 +139,7 @@ export const dimseModule: Module = {
         },
         'association closed',
       );
-      if (stored.instances + stored.refused > 0) {
-        audit(session, {
-          event: 'DICOM Instances Transferred',
-          action: 'C',
-          outcome: stored.refused === 0 ? 0 : 4,
-          useCase: 'dimse.c-store',
-          objects: [...stored.studies].map((id) => ({ type: 'study' as const, id })),
-          detail: { instances: stored.instances, refused: stored.refused },
-        });
-      }
+      auditStored(session);
     }
 
     for (const host of hosts) {

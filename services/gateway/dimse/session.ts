@@ -32,7 +32,9 @@ export interface Session {
   peer: Peer | undefined;
   since: string;
   /** Counted for the log line and the audit record at the end. */
-  stored: { instances: number; bytes: number; refused: number; studies: Set<string> };
+  stored: { instances: number; bytes: number; refused: number };
+  /** What was stored and refused since the last audit record of it. */
+  unaudited: { instances: number; refused: number; studies: Set<string>; sinceMs: number };
 }
 
 export type Handler = (session: Session, incoming: Incoming) => Promise<void>;
@@ -73,6 +75,37 @@ function told(session: Session, raw: unknown): GantryError {
   if (raw instanceof AssociationError && raw.code === 'too-large')
     return new GantryError('too-large', 'the identifier is longer than dimse.identifierMax', { cause: raw });
   return toGantryError(raw);
+}
+
+/** Modalities hold associations for days, and processes are killed: what was stored is recorded this often, not only at the end. */
+const STORED_RECORD_INSTANCES = 500;
+const STORED_RECORD_MS = 60_000;
+
+/** Counts one C-STORE for the audit trail (PS3.15 §A.5.3.7), and records what has gathered when it is time. */
+export function noteStored(session: Session, studyInstanceUid: string | undefined): void {
+  const { unaudited } = session;
+  if (unaudited.instances + unaudited.refused === 0) unaudited.sinceMs = Date.now();
+  if (studyInstanceUid === undefined) unaudited.refused++;
+  else {
+    unaudited.instances++;
+    unaudited.studies.add(studyInstanceUid);
+  }
+  const due = unaudited.instances + unaudited.refused >= STORED_RECORD_INSTANCES;
+  if (due || Date.now() - unaudited.sinceMs >= STORED_RECORD_MS) auditStored(session);
+}
+
+export function auditStored(session: Session): void {
+  const { instances, refused, studies } = session.unaudited;
+  if (instances + refused === 0) return;
+  audit(session, {
+    event: 'DICOM Instances Transferred',
+    action: 'C',
+    outcome: refused === 0 ? 0 : 4,
+    useCase: 'dimse.c-store',
+    objects: [...studies].map((id) => ({ type: 'study' as const, id })),
+    detail: { instances, refused },
+  });
+  session.unaudited = { instances: 0, refused: 0, studies: new Set(), sinceMs: 0 };
 }
 
 export function audit(session: Session, event: Omit<AuditEvent, 'source'>): void {

@@ -1,6 +1,6 @@
 import { STATUS } from '#dimse/status.ts';
 import { BULK } from '#platform/routes.ts';
-import { failure, type Handler, noteWritten } from './session.ts';
+import { failure, type Handler, noteStored, noteWritten } from './session.ts';
 
 const NOTHING: AsyncIterable<Buffer> = {
   [Symbol.asyncIterator]: () => ({ next: async () => ({ done: true, value: undefined }) }),
@@ -10,6 +10,7 @@ const NOTHING: AsyncIterable<Buffer> = {
 export const store: Handler = async (session, incoming) => {
   const { association, door, call, peer, stored } = session;
   const { command } = incoming;
+  let study: string | undefined;
   let answer: { status: number; errorComment?: string; offendingElement?: number[] };
   try {
     const { response } = await door.context.bulk(BULK.store)(
@@ -35,11 +36,12 @@ export const store: Handler = async (session, incoming) => {
     };
     if (response.status === STATUS.SUCCESS) {
       noteWritten(session, response.position);
-      session.stored.studies.add(response.studyInstanceUid);
+      study = response.studyInstanceUid;
     }
   } catch (error) {
     answer = failure(session, error);
   }
+  noteStored(session, study); // before anything can fail: it is durable
   // A refusal may come before the last byte: what still arrives is read and forgotten, then answered.
   await incoming.data?.discard();
   stored.bytes += incoming.data?.bytesReceived ?? 0;
