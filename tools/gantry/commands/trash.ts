@@ -15,7 +15,7 @@ export const trashCommand: Command = {
   usage: 'ls | restore STUDY [--series UID] [--instance UID] | purge STUDY',
   summary: 'deleted studies: list them, bring them back, or remove them for good',
   text: `A purged study cannot be restored; its bytes go with the next compaction once keeper.deletionDelay is over
-(\`gantry reclaim --now\` does not wait).`,
+(\`gantry reclaim --now\` does not wait). Its header text stays in the log's tables of contents: this release does not rewrite those.`,
   examples: [
     { line: 'gantry trash ls', says: 'what can be restored' },
     { line: 'gantry trash restore 1.2.840.113619.2.1', says: 'a study, found again at once' },
