@@ -55,9 +55,11 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
         );
         assert.deepEqual(entry!.kind!.$case === 'instance' && entry!.kind!.value.place, places[0]);
       }
-      const stamps = entries.map(({ stamp }) => stamp);
-      assert.deepEqual(stamps, [...stamps].sort(), 'stamps rise along a lane');
-      assert.equal(new Set(stamps).size, stamps.length);
+      for (const [, inLane] of Map.groupBy(entries, ({ lane }) => lane)) {
+        const stamps = inLane.map(({ stamp }) => stamp);
+        assert.deepEqual(stamps, [...stamps].sort(), 'stamps rise along a lane');
+      }
+      assert.equal(new Set(entries.map(({ stamp }) => stamp)).size, entries.length);
       await archive.close();
     });
 
@@ -88,7 +90,7 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
       );
       assert.deepEqual(await entriesOf(archive.log, 'main', [positions.at(-1)!]), []);
       assert.deepEqual(await entriesOf(archive.log, 'main', [], ['01ARZ3NDEKTSV4RRFFQ69G5FAV']), []);
-      assert.deepEqual(archive.log.heads('main'), [positions.at(-1)]);
+      assert.deepEqual(await archive.log.heads('main'), [positions.at(-1)]);
       await archive.close();
     });
 
@@ -105,10 +107,10 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
       const archive = await bed.open();
       await archive.log.append('main', 'r', [sampleHold('mine')]);
       await archive.log.append('other', 'r', [sampleHold('theirs')]);
-      assert.deepEqual(archive.log.tenants().sort(), ['main', 'other']);
+      assert.deepEqual((await archive.log.tenants()).sort(), ['main', 'other']);
       assert.equal((await entriesOf(archive.log, 'main')).length, 1);
       assert.deepEqual(await entriesOf(archive.log, 'nobody'), []);
-      assert.deepEqual(archive.log.heads('nobody'), []);
+      assert.deepEqual(await archive.log.heads('nobody'), []);
       await assert.rejects(
         archive.log.append('../x', 'r', [sampleHold()]),
         (error) => error instanceof GantryError && error.code === 'invalid-argument',
@@ -148,7 +150,7 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
           // Closed and sealed: nothing more happens to them, however often it is opened.
           const third = await bed.open();
           assert.equal(
-            third.log.heads('main').find(({ lane }) => lane === position.lane)!.sequence,
+            (await third.log.heads('main')).find(({ lane }) => lane === position.lane)!.sequence,
             after.at(-1)!.sequence,
           );
           assert.deepEqual(third.log.alarms(), []);
@@ -159,7 +161,7 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
     withBed('an archive that is opened and closed without an append leaves no lane', async (bed) => {
       for (let i = 0; i < 3; i++) await (await bed.open()).close();
       const archive = await bed.open();
-      assert.deepEqual(archive.log.tenants(), []);
+      assert.deepEqual(await archive.log.tenants(), []);
       await archive.close();
     });
 

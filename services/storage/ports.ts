@@ -3,7 +3,7 @@ import type { Entry, EntryId, Place, Position, TableOfContents } from '#proto/st
 import type { Commit } from '#proto/storage/v1/storage.ts';
 
 /**
- * What storage needs from whatever keeps its bytes. The file system is the first adapter (adapters/fs); S3 follows. Each port has a
+ * What storage needs from whatever keeps its bytes. Adapters: the file system (adapters/fs), S3 (adapters/s3). Each port has a
  * contract beside it (log-store.contract.ts, object-store.contract.ts) that every adapter passes.
  */
 
@@ -39,14 +39,24 @@ export interface Alarm {
 }
 
 export interface SegmentRow {
-  /** Key of the object that holds the commits: `log/<tenant>/<lane>/<first>.tar`, or `….toc.tar` once thinned. */
+  /** Key of the object that holds the (first) commits: `log/<tenant>/<lane>/<first>.tar`, or `….toc.tar` once thinned. */
   readonly object: string;
   readonly lane: string;
   readonly first: number;
   readonly last: number;
   readonly bytes: number;
+  /** How many objects hold it. On S3 a commit is an object, and a segment a run of them: thinning makes one of many. */
+  readonly objects: number;
   /** `open`: commits may still be added. `thinned`: tables of contents and control entries only, the instances' bytes have moved. */
   readonly state: 'open' | 'sealed' | 'thinned';
+}
+
+/** What of a tenant's log this process could not read: what the keeper may do depends on it. */
+export interface Incomplete {
+  /** A lane that does not answer, or has a gap: its entries may rest on whatever looks free. Undefined again once it was read. */
+  readonly unreadableLane: string | undefined;
+  /** Commits that are damaged, or of a newer release: they may name what looks like an orphan. */
+  readonly hiddenEntries: boolean;
 }
 
 /** The archive log: lanes of commits (architecture §3). */
@@ -56,9 +66,11 @@ export interface LogStore {
    * gets its fair turn. Fails with `no-permit` when the gather queue is full, `no-space`, or `unavailable`; then none is acknowledged.
    */
   append(tenant: string, requester: string, entries: readonly NewEntry[]): Promise<Appended>;
-  tenants(): string[];
-  /** The last durable commit of every lane. */
-  heads(tenant: string): Position[];
+  tenants(): Promise<string[]>;
+  /** The last durable commit of every lane, those of other processes included, as they are when this is asked. */
+  heads(tenant: string): Promise<Position[]>;
+  /** Somebody (a wake) says that this commit is durable: readers get it without being looked for. A hint that may be wrong. */
+  told(tenant: string, position: Position): void;
   /**
    * Commits beyond the positions, lane by lane, up to the heads as they are when the lane's turn comes. Verified, decoded by nobody
    * else's rules: a damaged commit is passed over (alarm); an entry of an unknown kind, or a medium that does not answer, ends
@@ -85,6 +97,9 @@ export interface LogStore {
    */
   thin(tenant: string, object: string): Promise<{ object: string; bytesFreed: number }>;
   alarms(): readonly Alarm[];
+  incomplete(tenant: string): Incomplete;
+  /** Takes the next number of lanes whose process is gone with a `closed` entry. Being wrong costs a living writer a new lane. */
+  closeDeadLanes(): Promise<number>;
   /** Bytes found after the last valid commit of a dead lane, moved aside. */
   tornBytes(): Promise<number>;
   /** Seals open segments that are older than `segmentAgeMs`. */

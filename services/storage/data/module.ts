@@ -60,7 +60,7 @@ function serveData(context: Context, archive: Archive, appender: Appender): void
   const size = archiveSize(archive);
   context.serve(DataService, {
     async heads(call) {
-      return { positions: archive.log.heads(checkTenant(call.tenant)) };
+      return { positions: await archive.log.heads(checkTenant(call.tenant)) };
     },
     readLog: (call, { after, lanes }) => archive.log.read(checkTenant(call.tenant), after, lanes, call.signal),
     async append(call, request) {

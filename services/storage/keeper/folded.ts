@@ -32,10 +32,8 @@ export async function needFolded(context: Context, call: Call, positions: Positi
  * that it calls free, and an earlier `dropped` that it has not folded would let it name the last copy as spare.
  */
 export async function needWholeLog(context: Context, archive: Archive, call: Call): Promise<void> {
-  const unreadable = archive.log
-    .alarms()
-    .find(({ kind, tenant }) => kind === 'unreadable-lane' && (tenant === call.tenant || tenant === ''));
-  if (unreadable)
-    throw new GantryError('unavailable', `lane ${unreadable.lane} cannot be read: nothing is packed or removed`);
-  await needFolded(context, call, archive.log.heads(call.tenant));
+  const { unreadableLane } = archive.log.incomplete(call.tenant);
+  if (unreadableLane !== undefined)
+    throw new GantryError('unavailable', `lane ${unreadableLane} cannot be read: nothing is packed or removed`);
+  await needFolded(context, call, await archive.log.heads(call.tenant));
 }

@@ -76,7 +76,7 @@ export const keeperModule: Module = {
 
     const run = async (): Promise<void> => {
       if (!settings.boolean('keeper.enabled')) return;
-      for (const tenant of archive.log.tenants()) {
+      for (const tenant of await archive.log.tenants()) {
         const call = systemCall(tenant, `keeper-${ulid()}`, abort.signal);
         // The lease saves two keepers from doing the same work.
         await context.lease.hold(`keeper/${tenant}`, abort.signal, async (held) => {

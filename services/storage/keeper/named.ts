@@ -50,13 +50,12 @@ export class NamedObjects {
   /**
    * Whether every commit up to the heads was read: one that is damaged, or of a newer release, may name what looks like an orphan.
    */
-  complete(): boolean {
+  async complete(): Promise<boolean> {
     const { log } = this.#archive;
-    return (
-      !this.#missed &&
-      log.heads(this.#tenant).every(({ lane, sequence }) => (this.#readTo.get(lane) ?? 0) >= sequence) &&
-      !log.alarms().some(({ kind, tenant }) => tenant === this.#tenant && HIDES_ENTRIES.has(kind))
-    );
+    const { unreadableLane, hiddenEntries } = log.incomplete(this.#tenant);
+    if (this.#missed || hiddenEntries || unreadableLane !== undefined) return false;
+    const heads = await log.heads(this.#tenant);
+    return heads.every(({ lane, sequence }) => (this.#readTo.get(lane) ?? 0) >= sequence);
   }
 
   has(object: string): boolean {
@@ -101,10 +100,3 @@ export class NamedObjects {
     else if (!known.at.some((one) => one.lane === lane && one.sequence === sequence)) known.at.push({ lane, sequence });
   }
 }
-
-const HIDES_ENTRIES: ReadonlySet<string> = new Set([
-  'damaged-commit',
-  'unknown-entry',
-  'newer-format',
-  'unreadable-lane',
-]);

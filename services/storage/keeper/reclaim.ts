@@ -143,7 +143,7 @@ export function createReclaim(
       }
     if (orphans.length === 0) return;
     await named.follow(call); // what was named while the list was read
-    if (!named.complete()) {
+    if (!(await named.complete())) {
       context.log.warn(
         { objects: orphans.length },
         'orphans stay: a part of the log that cannot be read may name them',

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Call } from '#platform/call.ts';
 import type { Context } from '#platform/module.ts';
 import { type Fate, IndexService, SearchRequest } from '#proto/index/v1/index.ts';
-import { type EntryId, type Instance, type Place, TableOfContents } from '#proto/storage/v1/log.ts';
+import { type EntryId, type Instance, type Place, type Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { VerifyFinding } from '#proto/storage/v1/storage.ts';
 import type { Alarm, Archive } from '../ports.ts';
 import { isFolded } from './folded.ts';
@@ -39,8 +39,9 @@ export async function* verify(
     }
   }
   yield* alarms();
-  const heads = archive.log.heads(call.tenant);
-  const end = new Map(heads.map(({ lane, sequence }) => [lane, sequence]));
+  const heads = await archive.log.heads(call.tenant);
+  const end = headsOf(heads);
+  let now = end;
   if (!(await isFolded(context, call, heads)))
     yield report(
       'index-behind',
@@ -113,13 +114,10 @@ export async function* verify(
 
   async function* notInLog(): AsyncGenerator<VerifyFinding> {
     const studies = options.study !== '' ? [options.study] : await studiesOf(context, call);
-    const now = new Set(archive.log.heads(call.tenant).map(({ lane }) => lane));
     for (const study of new Set([...studies, ...logged.keys()])) {
       const indexed: IdSum = { count: 0, sum: 0n };
       for await (const { id } of index.fates(call, { studyInstanceUid: study, entries: [] })) {
-        const last = end.get(id!.lane);
-        const cameLater = last === undefined ? now.has(id!.lane) : id!.sequence > last && isAhead(id!);
-        if (!cameLater) mix(indexed, id!);
+        if (id!.sequence <= (end.get(id!.lane) ?? 0) || !(await cameLater(id!))) mix(indexed, id!);
       }
       const known = logged.get(study) ?? { count: 0, sum: 0n };
       if (known.count < indexed.count || (known.count === indexed.count && known.sum !== indexed.sum))
@@ -127,8 +125,10 @@ export async function* verify(
     }
   }
 
-  function isAhead(id: EntryId): boolean {
-    return archive.log.heads(call.tenant).some(({ lane, sequence }) => lane === id.lane && sequence >= id.sequence);
+  async function cameLater({ lane, sequence }: EntryId): Promise<boolean> {
+    if ((now.get(lane) ?? 0) >= sequence) return true;
+    now = headsOf(await archive.log.heads(call.tenant));
+    return (now.get(lane) ?? 0) >= sequence;
   }
 
   async function* orphans(): AsyncGenerator<VerifyFinding> {
@@ -147,6 +147,9 @@ export async function* verify(
       );
   }
 }
+
+const headsOf = (heads: readonly Position[]): Map<string, number> =>
+  new Map(heads.map(({ lane, sequence }) => [lane, sequence]));
 
 interface IdSum {
   count: number;

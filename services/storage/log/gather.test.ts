@@ -103,3 +103,29 @@ test('a request larger than a commit goes alone; a failed commit fails its own w
     (error) => error instanceof GantryError && error.code === 'unavailable',
   );
 });
+
+test('with several lanes a slow commit delays nobody else', async () => {
+  const disk = slow();
+  const gather = new Gather(LIMITS, disk.commit, 2);
+  let begun = disk.next();
+  const first = gather.append('a', [sampleHold('slow')]);
+  await begun;
+  begun = disk.next();
+  const second = gather.append('b', [sampleHold('b1')]);
+  await begun;
+  const third = gather.append('c', [sampleHold('c1')]);
+  assert.deepEqual(disk.commits, [['slow'], ['b1']], 'two are in flight, and no more');
+  begun = disk.next();
+  disk.release.pop()!();
+  await second;
+  await begun;
+  assert.deepEqual(disk.commits[2], ['c1']);
+  disk.release.pop()!();
+  await third;
+  let closed = false;
+  const closing = gather.close().then(() => (closed = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(closed, false, 'closing waits for what is in flight');
+  disk.release.pop()!();
+  await Promise.all([first, closing]);
+});

@@ -27,8 +27,9 @@ interface Waiting {
 }
 
 /**
- * Group commit for one lane. One commit is in flight while the next gathers, so the slower the disk the larger the commits: no timer,
- * nothing to tune. Requesters take turns, so an association that sends fast does not starve one that sends slowly.
+ * Group commit. One commit a lane is in flight while the next gathers, so the slower the medium the larger the commits: no timer,
+ * nothing to tune. Whichever lane is free takes what waits, so one slow commit delays nobody else's. Requesters take turns, so an
+ * association that sends fast does not starve one that sends slowly.
  */
 export class Gather {
   readonly #limits: GatherLimits;
@@ -37,12 +38,16 @@ export class Gather {
   readonly #turns = new Map<string, Waiting[]>();
   #queuedBytes = 0;
   #queuedEntries = 0;
-  #running: Promise<void> | undefined;
+  readonly #lanes: number;
+  #running = 0;
+  readonly #runs = new Set<Promise<void>>();
   #closed = false;
 
-  constructor(limits: GatherLimits, commit: (entries: readonly NewEntry[]) => Promise<Committed>) {
+  /** `commit` is called again while up to `lanes − 1` earlier calls are not settled. */
+  constructor(limits: GatherLimits, commit: (entries: readonly NewEntry[]) => Promise<Committed>, lanes = 1) {
     this.#limits = limits;
     this.#commit = commit;
+    this.#lanes = lanes;
   }
 
   get queuedBytes(): number {
@@ -67,13 +72,19 @@ export class Gather {
       const queue = this.#turns.get(requester);
       if (queue) queue.push(waiting);
       else this.#turns.set(requester, [waiting]);
-      this.#running ??= this.#run();
+      if (this.#running < this.#lanes) this.#start();
     });
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#running;
+    while (this.#runs.size > 0) await Promise.all(this.#runs);
+  }
+
+  #start(): void {
+    this.#running++;
+    const run = this.#run().then(() => void this.#runs.delete(run));
+    this.#runs.add(run);
   }
 
   async #run(): Promise<void> {
@@ -88,7 +99,7 @@ export class Gather {
         for (const waiting of batch) waiting.reject(error);
       }
     }
-    this.#running = undefined;
+    this.#running--; // in the same turn as the look: what is appended from now on starts another run
   }
 
   #take(): Waiting[] {

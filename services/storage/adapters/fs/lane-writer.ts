@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
+import type { Alarms } from '../../log/alarms.ts';
 import type { StampClock } from '../../log/clock.ts';
 import { layOutCommit } from '../../log/commit.ts';
 import type { Committed } from '../../log/gather.ts';
@@ -8,7 +9,7 @@ import { lanePrefix, segmentKey } from '../../log/names.ts';
 import { TRAILER } from '../../log/tar.ts';
 import type { NewEntry } from '../../ports.ts';
 import { codeOf, type Disk, type DiskFile, type DurableDirectories, isFull } from './disk.ts';
-import type { Alarms, Lane, Segment } from './lane.ts';
+import type { Lane, Segment } from './lane.ts';
 
 export interface SegmentLimits {
   readonly segmentBytes: number;

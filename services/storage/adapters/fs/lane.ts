@@ -1,4 +1,4 @@
-import type { Alarm, SegmentRow } from '../../ports.ts';
+import type { SegmentRow } from '../../ports.ts';
 
 /** One file of a lane: which commits it holds and where their tables are. */
 export interface Segment {
@@ -41,28 +41,7 @@ export function segmentRow(lane: Lane, segment: Segment): SegmentRow {
     first: segment.first,
     last: segment.last,
     bytes: segment.bytes,
+    objects: 1,
     state: open ? 'open' : segment.thinned ? 'thinned' : 'sealed',
   };
-}
-
-/** Each is raised once, however often it is met. */
-export class Alarms {
-  readonly #raised = new Map<string, Alarm>();
-  readonly #onAlarm: (alarm: Alarm) => void;
-
-  constructor(onAlarm: (alarm: Alarm) => void) {
-    this.#onAlarm = onAlarm;
-  }
-
-  raise(alarm: Omit<Alarm, 'atMs'>): void {
-    const key = `${alarm.kind} ${alarm.tenant} ${alarm.lane} ${alarm.detail}`;
-    if (this.#raised.has(key) || this.#raised.size >= 1000) return;
-    const raised = { ...alarm, atMs: Date.now() };
-    this.#raised.set(key, raised);
-    this.#onAlarm(raised);
-  }
-
-  list(): readonly Alarm[] {
-    return [...this.#raised.values()];
-  }
 }

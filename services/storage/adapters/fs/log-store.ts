@@ -2,18 +2,19 @@ import { join } from 'node:path';
 import { GantryError } from '#platform/errors.ts';
 import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
+import { Alarms } from '../../log/alarms.ts';
 import { StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
 import { checkTenant, isLane, lanePrefix } from '../../log/names.ts';
 import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
+import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
-import type { Alarm, Appended, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
+import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
 import { codeOf, type Disk, type DurableDirectories } from './disk.ts';
 import type { Handles } from './handles.ts';
-import { Alarms, type Lane, type Segment, segmentOf, segmentRow } from './lane.ts';
+import { type Lane, type Segment, segmentOf, segmentRow } from './lane.ts';
 import { LaneWriter, type SegmentLimits } from './lane-writer.ts';
 import { namesLane, recoverLane, tocsOf } from './recover.ts';
-import { TableCache } from './table-cache.ts';
 import { assertSameTables, thinSegment } from './thin.ts';
 
 export interface FsLogOptions {
@@ -102,11 +103,11 @@ export class FsLogStore implements LogStore {
     return this.#tenant(checkTenant(tenant)).gather.append(requester, entries);
   }
 
-  tenants(): string[] {
+  async tenants(): Promise<string[]> {
     return [...this.#tenants].filter(([, log]) => log.lanes.size > 0).map(([tenant]) => tenant);
   }
 
-  heads(tenant: string): Position[] {
+  async heads(tenant: string): Promise<Position[]> {
     return [...(this.#tenants.get(tenant)?.lanes.values() ?? [])].map(({ lane, head }) => ({ lane, sequence: head }));
   }
 
@@ -191,6 +192,18 @@ export class FsLogStore implements LogStore {
 
   alarms(): readonly Alarm[] {
     return this.#alarms.list();
+  }
+
+  incomplete(tenant: string): Incomplete {
+    return this.#alarms.incomplete(tenant);
+  }
+
+  /** One process owns the directory: it is told of nothing that it does not know. */
+  told(): void {}
+
+  /** Lanes of dead processes were closed at the start (recover.ts). */
+  async closeDeadLanes(): Promise<number> {
+    return 0;
   }
 
   async tornBytes(): Promise<number> {

@@ -244,7 +244,7 @@ class History {
         }
       }
       if (!this.#disk.powered) return; // what is missing here may be missing for want of power
-      for (const head of archive.log.heads(tenant))
+      for (const head of await archive.log.heads(tenant))
         if ((last.get(head.lane) ?? 0) < head.sequence)
           throw new Problem(`the head ${head.lane}/${head.sequence} cannot be read`);
     }

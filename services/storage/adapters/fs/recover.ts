@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { TableOfContents } from '#proto/storage/v1/log.ts';
+import type { Alarms } from '../../log/alarms.ts';
 import type { StampClock } from '../../log/clock.ts';
 import { layOutCommit } from '../../log/commit.ts';
 import { lanePrefix, parseSegmentName, segmentKey } from '../../log/names.ts';
@@ -7,7 +8,7 @@ import { type ByteSource, type CommitAt, crcHolds, readTocAt, scanFromEnd, scanF
 import { TRAILER } from '../../log/tar.ts';
 import { decodeTable, type TableFault, type TocFrame } from '../../log/toc.ts';
 import { type Disk, type DiskFile, type DurableDirectories, isFull } from './disk.ts';
-import type { Alarms, Lane, Segment } from './lane.ts';
+import type { Lane, Segment } from './lane.ts';
 
 export interface RecoveryParts {
   readonly disk: Disk;

@@ -68,7 +68,7 @@ test('a torn commit is moved aside and counted, everything before it stays, and 
       onTorn: (_lane, length) => counted.push(length),
     });
     assert.deepEqual(await holdsOf(archive), ['hold 0', 'hold 1', 'hold 2']);
-    assert.deepEqual(archive.log.heads('main'), [{ lane, sequence: 4 }]);
+    assert.deepEqual(await archive.log.heads('main'), [{ lane, sequence: 4 }]);
     assert.equal((await entriesOf(archive.log, 'main')).at(-1)!.kind!.$case, 'closed');
     assert.deepEqual(counted, [5000]);
     assert.equal(await archive.log.tornBytes(), 5000);
@@ -194,7 +194,7 @@ for (const [where, frames] of [
         [['unknown-entry', LANE]],
       );
       assert.ok(
-        archive.log.heads('main').find(({ lane }) => lane === LANE)!.sequence >= frames.length,
+        (await archive.log.heads('main')).find(({ lane }) => lane === LANE)!.sequence >= frames.length,
         'the head says that there is more',
       );
       await archive.close();
