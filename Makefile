@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
@@ -42,6 +42,9 @@ bench: setup ## benchmarks with peers in the same run, into tools/bench/RESULTS.
 
 fuzz: setup ## fuzz the parsers, MINUTES=10 each (TARGET=name for one; the corpus grows under tools/fuzz)
 	@exec node tools/fuzz/fuzz.ts --minutes $(or $(MINUTES),10) $(TARGET)
+
+image: setup viewer ## the container image as one file for docker load and ctr images import, nothing pulled (cold 2 min, warm 5 s)
+	@exec node tools/image/main.ts $(ARGS)
 
 proto: setup ## after a change under proto/: lint, refuse breaking changes, generate the code (2 s)
 	@exec node tools/check/proto.ts --write

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeArchive } from './archive.ts';
-import { HOME, modules, node, program, SBOM, viewer } from './contents.ts';
+import { HOME, missingImports, modules, node, program, SBOM, viewer } from './contents.ts';
 import { type Architecture, type Debian, type DebianOptions, fetchDebian, ImageError, readPins } from './debian.ts';
 import { type Entry, type Layer, text, writeLayer } from './layer.ts';
 import { productionModules, viewerDist } from './npm.ts';
@@ -14,6 +14,8 @@ import { sbom } from './sbom.ts';
 export interface BuildOptions {
   checkout: string;
   cache: string;
+  /** The program `node` that goes into it. */
+  nodePath: string;
   /** Where layers are kept by content; a folder of its own proves that a build does not lean on an earlier one. */
   store: string;
   source: Source;
@@ -68,16 +70,20 @@ export function upper(
     viewer: dist,
     installed: (path) => existsSync(join(installed, '..', path)),
   });
-  return {
+  const parts = {
     viewer: viewer(dist.folder),
     modules: modules(installed),
     program: [...program(checkout), text(SBOM, bill)],
   };
+  const inside = new Set([...parts.modules, ...parts.program].map(({ path }) => path));
+  const missing = missingImports(checkout, (path) => inside.has(path));
+  if (missing.length > 0)
+    throw new ImageError(`the program would not start in the image:\n${missing.map((one) => `  ${one}\n`).join('')}`);
+  return parts;
 }
 
 export async function build(options: BuildOptions): Promise<Built> {
-  const { checkout, cache, store, architecture, source, say } = options;
-  const nodePath = join(checkout, 'node_modules/node/bin/node');
+  const { checkout, cache, nodePath, store, architecture, source, say } = options;
   const nodePin = pinnedNode(checkout, architecture, nodePath);
   const debian = fetchDebian({
     pins: readPins(),
@@ -108,7 +114,10 @@ export async function build(options: BuildOptions): Promise<Built> {
   if (size > SIZE_MAX)
     throw new ImageError(`the image has ${Math.ceil(size / 1e6)} MB, and ${SIZE_MAX / 1e6} are the limit`);
   const bill = parts.program.find(({ path }) => path === SBOM)!.bytes!();
-  const archive = join(options.out, `gantry-${source.version}-${architecture}.tar`);
+  const archive = join(
+    options.out,
+    `gantry-${options.name.slice(options.name.lastIndexOf(':') + 1)}-${architecture}.tar`,
+  );
   const digest = await writeArchive({ name: options.name, architecture, source, layers, bases: {} }, archive);
   const sbomPath = archive.replace(/\.tar$/, '.spdx.json');
   writeFileSync(sbomPath, bill);

@@ -1,6 +1,7 @@
 // What of the checkout, of npm and of OHIF goes into the image, and what stays outside.
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { importsOf } from '../check/source.ts';
 import { ImageError } from './debian.ts';
 import { type Entry, file, text } from './layer.ts';
 
@@ -57,6 +58,26 @@ export function program(checkout: string): Entry[] {
     file(`${HOME}/LICENSE`, () => readFileSync(join(checkout, 'LICENSE'))),
     text('usr/local/bin/gantry', LAUNCHER, 0o755),
   ];
+}
+
+/** A worker's file, named where it is started. */
+const STARTED = /new URL\(\s*'(\.[^']+\.ts)',\s*import\.meta\.url/g;
+
+/** What the program imports and the image would not have: better said here than by a container that does not start. */
+export function missingImports(checkout: string, inImage: (path: string) => boolean): string[] {
+  return programFiles(checkout)
+    .filter((path) => path.endsWith('.ts'))
+    .flatMap((path) => {
+      const text = readFileSync(join(checkout, path), 'utf8');
+      const wanted = importsOf({ path, text }).flatMap(({ specifier, path: ours }) => {
+        if (ours !== undefined) return [`${HOME}/${ours}`];
+        if (specifier.startsWith('node:')) return [];
+        const [scope, name] = specifier.split('/');
+        return [`${HOME}/node_modules/${specifier.startsWith('@') ? `${scope}/${name}` : scope}/package.json`];
+      });
+      const started = [...text.matchAll(STARTED)].map(([, specifier]) => `${HOME}/${join(dirname(path), specifier!)}`);
+      return [...wanted, ...started].filter((one) => !inImage(one)).map((one) => `${path} needs /${one}`);
+    });
 }
 
 /** Node itself has its own layer; types are for compilers; .bare is machine code for another runtime. */

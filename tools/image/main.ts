@@ -1,14 +1,17 @@
 // `make image`: the container image without a registry, a daemon or a right to anything.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from './build.ts';
 import { ImageError } from './debian.ts';
-import { architectureHere, CACHE, CHECKOUT, MIRROR, sourceOf } from './options.ts';
+import { architectureHere, CACHE, CHECKOUT, committed, MIRROR, sourceOf } from './options.ts';
 
 const HELP = `make image [ARGS='…']: builds the container image into one file, for docker load and ctr images import
 
   --name NAME    what it is called (gantry:VERSION; registry.example/pacs/gantry:1.2 to push it there)
   --out FOLDER   where the file is put (${join(CACHE, 'image')})
+  --commit REV   a commit, whatever the folder holds by now
   --newest       Debian's packages of today instead of those in tools/image/pins.json
 `;
 
@@ -17,6 +20,7 @@ try {
     options: {
       name: { type: 'string' },
       out: { type: 'string' },
+      commit: { type: 'string' },
       newest: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -25,12 +29,18 @@ try {
     process.stdout.write(HELP);
     process.exit(0);
   }
-  const source = sourceOf(CHECKOUT, process.env);
+  const checkout = values.commit === undefined ? CHECKOUT : mkdtempSync(join(tmpdir(), 'gantry-commit-'));
+  process.on('exit', () => {
+    if (checkout !== CHECKOUT) rmSync(checkout, { recursive: true, force: true });
+  });
+  const source =
+    values.commit === undefined ? sourceOf(CHECKOUT, process.env) : committed(CHECKOUT, values.commit, checkout);
   const name = values.name ?? `gantry:${source.version}`;
   if (!/^[a-z0-9][a-z0-9._:/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(name))
     throw new ImageError(`${name}: an image's name is lower case and ends in a tag, such as gantry:${source.version}`);
   const built = await build({
-    checkout: CHECKOUT,
+    checkout,
+    nodePath: join(CHECKOUT, 'node_modules/node/bin/node'),
     cache: CACHE,
     store: join(CACHE, 'image/layers'),
     source,

@@ -45,6 +45,24 @@ export function sourceOf(checkout: string, env: NodeJS.ProcessEnv): Source {
   };
 }
 
+/** The checkout as it was committed, in a folder of its own: what others are changing meanwhile is not in it. */
+export function committed(checkout: string, commit: string, folder: string): Source {
+  const git = (...args: string[]): string =>
+    execFileSync('git', ['-C', checkout, ...args], { encoding: 'utf8' }).trim();
+  try {
+    const revision = git('rev-parse', '--verify', `${commit}^{commit}`);
+    const paths = [...ROOTS, 'package.json', 'package-lock.json', 'LICENSE', 'tools/setup/viewer.sh'];
+    const tar = execFileSync('git', ['-C', checkout, 'archive', '--format=tar', revision, '--', ...paths], {
+      maxBuffer: 512 << 20,
+    });
+    execFileSync('tar', ['-xf', '-', '-C', folder], { input: tar });
+    const { version } = sourceOf(folder, {});
+    return { version, revision, epoch: Number(git('log', '-1', '--format=%ct', revision)) };
+  } catch (cause) {
+    throw new ImageError(`the commit ${commit} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+}
+
 export function architectureHere(): Architecture {
   const found = ARCHITECTURES[process.arch as keyof typeof ARCHITECTURES];
   if (found === undefined) throw new ImageError(`no image for ${process.arch}: Gantry runs on x64 and arm64`);
