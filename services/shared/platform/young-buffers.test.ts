@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { test } from 'node:test';
@@ -16,4 +17,10 @@ test('many bytes that passed bring a collection of the young generation, and gc 
   await collected;
   observer.disconnect();
   assert.equal('gc' in globalThis, false);
+});
+
+test('V8 knows the flag: with it bytes that die young start no marking of the whole heap', () => {
+  // A V8 that forgets the flag prints a warning and goes on with the old limit: this test is where it would be noticed.
+  const options = execFileSync(process.execPath, ['--v8-options'], { encoding: 'utf8', maxBuffer: 16 * 1024 * 1024 });
+  assert.match(options, /--external-memory-accounted-in-global-limit/);
 });
