@@ -41,16 +41,16 @@ export const indexModule: Module = {
     );
     const folded = metrics.counter('gantry_index_folded_instances_total', 'Instance entries folded into the index.');
     const found = metrics.histogram(
-      'gantry_index_store_to_found_ms',
+      'gantry_index_store_to_found_seconds',
       'From an instance’s stamp in the log to its being found, the slowest of each fold.',
-      [5, 10, 25, 50, 100, 250, 1_000, 10_000, 60_000],
+      [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60],
     );
     // A new index shows too little until it has reached the log's heads: that is no state to be ready in.
     const behind = new Set(store.fresh ? settings.list('index.tenants') : []);
     const follower = new Follower(data, store, {
       folded(tenant, result) {
         folded.add(result.instances);
-        if (result.oldestMs !== undefined) found.record(Math.max(0, Date.now() - result.oldestMs));
+        if (result.oldestMs !== undefined) found.record(Math.max(0, Date.now() - result.oldestMs) / 1_000);
         for (const text of result.alarms) alarm(text);
         for (const studyInstanceUid of result.changedStudies)
           wake.publish('study.changed', tenant, Buffer.from(StudyEvent.encode({ tenant, studyInstanceUid }).finish()));

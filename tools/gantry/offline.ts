@@ -44,7 +44,7 @@ export async function openOffline(cli: Cli): Promise<Offline> {
     // A misspelt directory would otherwise be made, and found in perfect order.
     if (!existsSync(`${dataDir}/archive`))
       throw new CommandFailure(EXIT.failed, 'no-archive', `there is no archive in ${dataDir}: set GANTRY_DATA_DIR`);
-    const house = await openHouse(config, MODULES, log, false);
+    const house = await openHouse(config, MODULES, log, { role: 'offline', doors: false });
     const { context } = house.started;
     const call = { ...systemCall('main', 'cli'), signal: cli.signal };
     house.audit('Application Activity', 'cli.offline');

@@ -1,4 +1,5 @@
 import type { Principal } from '#proto/auth/v1/auth.ts';
+import type { TraceContext } from './trace.ts';
 
 /** What travels with every request, in one process and over gRPC or HTTP alike. */
 export interface Call {
@@ -10,6 +11,8 @@ export interface Call {
   readonly signal: AbortSignal;
   /** Epoch milliseconds; absent: the client's default applies. */
   readonly deadline?: number;
+  /** The span that this call is made in; absent: nobody traces it. */
+  readonly trace?: TraceContext;
 }
 
 export const SYSTEM: Principal = { id: 'system', kind: 'system', roles: ['system'], tenant: 'main' };

@@ -12,6 +12,7 @@ import {
   unknownKey,
 } from './setting-values.ts';
 import { platformSettings } from './settings.ts';
+import { checkTracing } from './trace.ts';
 import { checkWire } from './wire.ts';
 
 /** gantry.yaml and the environment, checked as a whole before the first socket opens. The environment wins. */
@@ -67,7 +68,7 @@ export function loadConfig(
     // Pairs are only judged when every single value is right: their sentences would mislead otherwise.
     if (problems.length === 0) {
       const trial = new LiveSettings(table, settings);
-      for (const check of [checkWire, ...modules.map((module) => module.check?.bind(module))])
+      for (const check of [checkWire, checkTracing, ...modules.map((module) => module.check?.bind(module))])
         if (check) problems.push(...check(trial));
     }
     if (problems.length > 0) throw new ConfigError(problems);
@@ -163,7 +164,8 @@ function assemble(
     );
   }
   for (const [key, row] of Object.entries(known)) {
-    const name = environmentName(key, row);
+    const ours = environmentName(key, row);
+    const name = !environment[ours] && row.envAlso !== undefined && environment[row.envAlso] ? row.envAlso : ours;
     const fromEnvironment = environment[name];
     const set = fromEnvironment !== undefined && fromEnvironment !== '';
     const raw = set ? fromEnvironment : fromFile[key];

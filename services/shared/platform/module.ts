@@ -1,16 +1,19 @@
 import type { Logger } from 'pino';
+import type { Call } from './call.ts';
 import type { Audit, Jobs, KeyValue, Lease, Wake } from './ports.ts';
 import type { BulkClient, BulkHandler, BulkRoute, Service, ServiceDefinition } from './rpc.types.ts';
+import type { Tracing } from './trace.ts';
 
 /** One row of a module's settings table: what a person may say in gantry.yaml (`key`) or the environment (`GANTRY_` + KEY). */
 export interface SettingRow {
-  type: 'string' | 'integer' | 'boolean' | 'bytes' | 'ms' | 'list' | 'enum' | 'path' | 'peers';
+  type: 'string' | 'integer' | 'ratio' | 'boolean' | 'bytes' | 'ms' | 'list' | 'enum' | 'path' | 'peers';
   default: unknown;
   doc: string; // one sentence, with the reason for the default
   min?: number;
   max?: number;
   values?: readonly string[];
   env?: string; // only where the name is not GANTRY_ + upper snake case of the key
+  envAlso?: string; // a standard's name for the same, heard when ours is not set
   limit?: boolean; // bounds what others may cost us: tools/check wants a test that drives it to its refusal
   reload?: boolean; // SIGHUP re-reads it
 }
@@ -27,17 +30,20 @@ export interface Settings {
   onChange(listener: () => void): void;
 }
 
-/** Metrics by DICOM meaning; names are Prometheus names (`gantry_instances_total`), labels never hold patient data. */
+/** Metrics by DICOM meaning; names are Prometheus names (`gantry_instances_total`), labels come from closed lists and never hold patient data. */
 export interface Metrics {
   counter(name: string, help: string): { add(value: number, labels?: Record<string, string>): void };
+  /** A counter that somebody else keeps: read when it is asked for. */
+  total(name: string, help: string, read: () => number | { value: number; labels: Record<string, string> }[]): void;
   gauge(name: string, help: string, read: () => number | { value: number; labels: Record<string, string> }[]): void;
+  /** With the call that was measured, its trace is the bucket's exemplar. */
   histogram(
     name: string,
     help: string,
-    buckets: number[],
-  ): { record(value: number, labels?: Record<string, string>): void };
-  /** Prometheus text exposition of everything in this process. */
-  expose(): Promise<string>;
+    buckets: readonly number[],
+  ): { record(value: number, labels?: Record<string, string>, call?: Pick<Call, 'trace'>): void };
+  /** Prometheus text, or OpenMetrics (with exemplars), of everything in this process. */
+  expose(format?: 'text' | 'openmetrics'): Promise<string>;
 }
 
 /** What a module gets, and how it offers what it does. */
@@ -45,6 +51,7 @@ export interface Context {
   readonly settings: Settings;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly trace: Tracing;
   readonly audit: Audit;
   readonly wake: Wake;
   readonly jobs: Jobs;

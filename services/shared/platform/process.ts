@@ -12,11 +12,12 @@ import { type Config, ConfigError, loadConfig } from './config.ts';
 import { GantryError } from './errors.ts';
 import { type Started, startAll } from './lifecycle.ts';
 import { createMetrics } from './metrics.ts';
-import type { Module, SettingsTable } from './module.ts';
+import type { Metrics, Module, SettingsTable } from './module.ts';
 import { hostPort, isLoopback, listenHosts } from './net.ts';
 import { Services } from './rpc.ts';
 import type { LiveSettings } from './setting-values.ts';
 import { createLog, standardOutput } from './telemetry.ts';
+import { createTracing, TracedRequests } from './trace.ts';
 import { configuredRemotes, openInternalDoors } from './wire.ts';
 
 /** sysexits.h: what systemd and scripts can tell apart. */
@@ -41,7 +42,8 @@ export async function runProcess(
     settings.string('platform.logFormat') === 'pretty' ||
     (settings.string('platform.logFormat') === 'auto' && process.stdout.isTTY === true);
   const output = standardOutput();
-  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output });
+  const traced = new TracedRequests();
+  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output, traced });
 
   const crash = (error: unknown, what: string) => {
     log.fatal({ err: error instanceof Error ? error : new Error('not an error') }, what);
@@ -93,7 +95,7 @@ export async function runProcess(
   process.on('SIGHUP', () => reload(config, log));
 
   try {
-    house = await openHouse(config, modules, log);
+    house = await openHouse(config, modules, log, { role, traced });
   } catch (error) {
     if (error instanceof GantryError)
       log.fatal({ code: error.code, cause: error.cause }, `the start failed: ${error.message}`);
@@ -129,7 +131,7 @@ export async function openHouse(
   { settings }: Config,
   modules: readonly Module[],
   log: ReturnType<typeof createLog>,
-  doors = true,
+  { role, traced, doors = true }: { role: string; traced?: TracedRequests; doors?: boolean },
 ): Promise<House> {
   const dataDir = settings.string('dataDir');
   // Patients' data: for the owner's eyes only, whatever the umask.
@@ -159,8 +161,11 @@ export async function openHouse(
   };
   try {
     const token = await internalToken(settings);
-    const metrics = createMetrics();
+    const metrics = createMetrics({ role });
     closers.push(() => metrics.close());
+    const spans = await spanMaker(settings, role, metrics);
+    closers.push(() => spans?.close());
+    const trace = createTracing(spans, traced);
     const jobLimits = () => ({
       jobsMax: settings.number('platform.jobsMax'),
       payloadMax: settings.number('platform.jobPayloadMax'),
@@ -182,6 +187,7 @@ export async function openHouse(
       settings,
       log,
       metrics,
+      trace,
       audit,
       wake: localWake(log),
       jobs,
@@ -218,6 +224,16 @@ export async function openHouse(
     await close().catch((failure) => log.error({ err: failure }, 'closing after a failed start'));
     throw error;
   }
+}
+
+/** OpenTelemetry is loaded where somebody takes the spans, and nowhere else. */
+async function spanMaker(settings: LiveSettings, role: string, metrics: Metrics) {
+  const endpoint = settings.string('platform.otlpEndpoint');
+  if (endpoint === '') return undefined;
+  const { openTelemetry } = await import('./trace.otel.ts');
+  const sample = () => settings.number('platform.traceSample');
+  const queueMax = () => settings.number('platform.traceQueueSpans');
+  return openTelemetry({ endpoint, sample, queueMax, role }, metrics);
 }
 
 async function internalToken(settings: LiveSettings): Promise<string> {

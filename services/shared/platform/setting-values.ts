@@ -80,6 +80,11 @@ export function parseValue(where: string, shape: Shape, raw: unknown): Parsed {
       const value = typeof raw === 'string' && /^\s*-?\d+\s*$/.test(raw) ? Number(raw) : raw;
       return number(where, shape, typeof value === 'number' ? value : undefined, 'a whole number');
     }
+    case 'ratio': {
+      const value = typeof raw === 'string' && /^\s*\d+(\.\d+)?\s*$/.test(raw) ? Number(raw) : raw;
+      if (typeof value === 'number' && value >= 0 && value <= 1) return { value };
+      return { problem: `${where} must be a share between 0 and 1, such as 0.05` };
+    }
     case 'bytes':
       return number(where, shape, measured(raw, BYTES), 'a size, such as 16MiB');
     case 'ms':
@@ -206,7 +211,7 @@ export class LiveSettings implements Settings {
     return this.#read(key, 'string', 'enum', 'path') as string;
   }
   number(key: string): number {
-    return this.#read(key, 'integer', 'bytes', 'ms') as number;
+    return this.#read(key, 'integer', 'ratio', 'bytes', 'ms') as number;
   }
   boolean(key: string): boolean {
     return this.#read(key, 'boolean') as boolean;

@@ -45,7 +45,8 @@ export function settingsDocument(modules: readonly Pick<Module, 'name' | 'settin
     );
     for (const [key, row] of table) {
       seen.add(key);
-      const environment = row.type === 'peers' ? '' : `\`${environmentName(key, row)}\``;
+      const names = [environmentName(key, row), ...(row.envAlso === undefined ? [] : [row.envAlso])];
+      const environment = row.type === 'peers' ? '' : names.map((name) => `\`${name}\``).join(', ');
       const flags = `${row.reload ? 'R' : ''}${row.limit ? 'L' : ''}`;
       out.push(`| \`${key}\` | ${environment} | ${shown(row)} | ${cell(bounds(row))} | ${flags} | ${cell(row.doc)} |`);
     }

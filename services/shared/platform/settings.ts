@@ -25,6 +25,26 @@ export const platformSettings: SettingsTable = {
     default: 'auto',
     doc: 'auto writes for people on a terminal and JSON lines everywhere else.',
   },
+  'platform.otlpEndpoint': {
+    type: 'string',
+    default: '',
+    envAlso: 'OTEL_EXPORTER_OTLP_ENDPOINT',
+    doc: 'Where traces go: the address of an OpenTelemetry collector (OTLP over HTTP), for example http://collector:4318. None: no span is made.',
+  },
+  'platform.traceSample': {
+    type: 'ratio',
+    default: 0.01,
+    reload: true,
+    doc: 'The share of associations and requests that are traced; whoever sends a traceparent has decided for himself. 1 % of a morning is enough to see where time goes.',
+  },
+  'platform.traceQueueSpans': {
+    type: 'integer',
+    default: 8_192,
+    min: 64,
+    max: 1_000_000,
+    limit: true,
+    doc: 'Spans that may wait for the collector, about 1 KB each; further ones are dropped and counted (gantry_trace_spans_dropped_total): a collector that is gone costs nothing else.',
+  },
   'platform.drainMs': {
     type: 'ms',
     default: 20_000,

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { GantryError } from './errors.ts';
-import { createMetrics } from './metrics.ts';
 import { createLog, prettyLine } from './telemetry.ts';
 
 function logged(run: (log: ReturnType<typeof createLog>) => void, pretty = false): string[] {
@@ -117,41 +116,4 @@ test('a pretty line is one line that cannot steer the terminal', () => {
   assert.ok(!/\x1b(?!\[\d+m)|\x07/.test(line), JSON.stringify(line));
   assert.match(line, /gateway\/dimse.*refused.*no-permit: x\?y/);
   assert.match(prettyLine('{"level":"info","time":"2026-01-01T10:00:00.000Z"}'), /10:00:00/);
-});
-
-describe('metrics', () => {
-  test('counters, gauges and histograms as Prometheus text', async () => {
-    const metrics = createMetrics();
-    try {
-      metrics.counter('gantry_instances_total', 'Instances').add(2, { door: 'dimse' });
-      metrics.counter('gantry_instances_total', 'Instances').add(1, { door: 'dimse' });
-      metrics.gauge('gantry_waiting', 'Waiting', () => 7);
-      metrics.gauge('gantry_places', 'Places', () => [
-        { value: 1, labels: { area: 'log' } },
-        { value: 2, labels: { area: 'pack' } },
-      ]);
-      metrics.histogram('gantry_request_seconds', 'Requests', [0.1, 1]).record(0.5, { route: '/a"b\n' });
-      const text = await metrics.expose();
-      assert.match(text, /^gantry_instances_total\{door="dimse"\} 3$/m);
-      assert.match(text, /^gantry_waiting 7$/m);
-      assert.match(text, /^gantry_places\{area="pack"\} 2$/m);
-      assert.match(text, /^gantry_request_seconds_bucket\{route="\/a\\"b\\n",le="1"\} 1$/m);
-      assert.match(text, /^gantry_process_resident_memory_bytes \d+$/m);
-      assert.match(text, /^gantry_process_gc_seconds_total/m);
-      assert.ok(!text.includes('target_info') && !text.includes('otel_scope'), text);
-    } finally {
-      await metrics.close();
-    }
-  });
-
-  test('a name is one kind, and ours', async () => {
-    const metrics = createMetrics();
-    try {
-      metrics.counter('gantry_x_total', 'x');
-      assert.throws(() => metrics.gauge('gantry_x_total', 'x', () => 1), /is a counter/);
-      assert.throws(() => metrics.counter('Gantry-x', 'x'), /is named gantry_/);
-    } finally {
-      await metrics.close();
-    }
-  });
 });

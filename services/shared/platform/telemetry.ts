@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs';
 import pino, { type Logger } from 'pino';
 import { GantryError } from './errors.ts';
+import type { TracedRequests } from './trace.ts';
 
 /**
  * Logs may hold AE titles, addresses and UIDs; never names, patient IDs, accession numbers, birth dates, query strings or bodies.
@@ -26,6 +27,7 @@ export const LOG_FIELDS: ReadonlySet<string> = new Set([
   // what ties lines together
   'requestId',
   'associationId',
+  'traceId',
   'module',
   'role',
   'service',
@@ -175,9 +177,16 @@ export interface LogOptions {
   level: string;
   pretty: boolean;
   destination: { write(line: string): void; writeNow?(line: string): void };
+  /** A line of a request or an association that is traced carries its trace's id. */
+  traced?: Pick<TracedRequests, 'of'>;
 }
 
-export function createLog({ level, pretty, destination }: LogOptions): Logger {
+export function createLog({ level, pretty, destination, traced }: LogOptions): Logger {
+  const withTrace = (fields: Record<string, unknown>): Record<string, unknown> => {
+    const id = fields.requestId ?? fields.associationId;
+    const traceId = typeof id === 'string' ? traced?.of(id) : undefined;
+    return traceId === undefined ? fields : { ...fields, traceId };
+  };
   const log = pino(
     {
       level,
@@ -185,7 +194,7 @@ export function createLog({ level, pretty, destination }: LogOptions): Logger {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: {
         level: (label) => ({ level: label }),
-        log: (fields) => allowedFields(fields),
+        log: (fields) => allowedFields(withTrace(fields)),
       },
       serializers: { err: (described: unknown) => described }, // already described above; pino's own would take its message again
       hooks: {

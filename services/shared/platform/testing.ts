@@ -15,6 +15,7 @@ import type { AuditEvent, Jobs } from './ports.ts';
 import { Services } from './rpc.ts';
 import { defaultsOf, LiveSettings, mergeTables, parseValue } from './setting-values.ts';
 import { platformSettings } from './settings.ts';
+import { createTracing, type SpanMaker } from './trace.ts';
 import { loopbackWire } from './wire.ts';
 
 export interface TestOptions {
@@ -29,6 +30,8 @@ export interface TestOptions {
   /** The same handlers over real grpc-js and HTTP on loopback. */
   overGrpc?: boolean;
   log?: Logger;
+  /** Makes the spans; without it nothing is traced. */
+  spans?: SpanMaker;
 }
 
 export interface TestContext extends Context {
@@ -82,6 +85,7 @@ export async function createTestContext(options: TestOptions = {}): Promise<Test
     settings,
     log,
     metrics,
+    trace: createTracing(options.spans),
     audit: { record: (call: Call, event: AuditEvent) => void recorded.push({ call, event }), recorded },
     wake: localWake(log),
     jobs,
