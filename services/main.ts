@@ -13,4 +13,4 @@ if (!row || rest.length > 0) {
   process.exit(64);
 }
 const { modules, others } = await loadRole(role as keyof typeof ROLES);
-await runProcess(role, modules, others);
+await runProcess(role, modules, others, row.needs);

@@ -13,22 +13,51 @@ const MODULES = {
 
 export type ModuleName = keyof typeof MODULES;
 
-/** role → modules, in the order in which they start; they stop in reverse, doors first. */
+/**
+ * role → modules, in the order in which they start; they stop in reverse, doors first. `needs`: what they ask of other processes, by the
+ * names of platform.endpoints (tools/check holds it to the code); the role is ready once each was reached. `asks` are needed for upkeep
+ * only, later: nobody waits for them.
+ */
 export const ROLES = {
   all: {
     modules: ['auth', 'storage/data', 'index', 'ingest', 'storage/keeper', 'gateway/dimse', 'gateway/http'],
+    needs: [],
+    asks: [],
     doc: 'everything in one process: the embedded default (file system and SQLite)',
   },
-  auth: { modules: ['auth'], doc: 'who may' },
+  auth: { modules: ['auth'], needs: [], asks: [], doc: 'who may' },
   // An association ends in the process that writes its bytes, so pixels make no extra hop.
   ingest: {
     modules: ['storage/data', 'ingest', 'gateway/dimse'],
+    needs: ['auth', 'index'],
+    asks: ['gateway.dimse'], // the other doors: who holds the association that a report goes to
     doc: 'the DIMSE door, and the path of an incoming instance into the archive',
   },
-  storage: { modules: ['storage/data', 'storage/keeper'], doc: 'the archive for readers, and its upkeep' },
-  index: { modules: ['index'], doc: 'what the archive shows: the fold over the log, and its questions' },
-  gateway: { modules: ['gateway/http'], doc: 'the HTTP door: DICOMweb, API, viewer' },
-} as const satisfies Record<string, { modules: readonly ModuleName[]; doc: string }>;
+  storage: {
+    modules: ['storage/data', 'storage/keeper'],
+    needs: [],
+    asks: ['index'], // compaction's questions; the index itself waits for us
+    doc: 'the archive for readers, and its upkeep',
+  },
+  index: {
+    modules: ['index'],
+    needs: ['storage'],
+    asks: [],
+    doc: 'what the archive shows: the fold over the log, and its questions',
+  },
+  gateway: {
+    modules: ['gateway/http'],
+    needs: ['auth', 'index', 'ingest', 'storage', 'gateway.dimse'],
+    asks: [],
+    doc: 'the HTTP door: DICOMweb, API, viewer',
+  },
+} as const satisfies Record<string, Role>;
+export interface Role {
+  modules: readonly ModuleName[];
+  needs: readonly string[];
+  asks: readonly string[];
+  doc: string;
+}
 
 /** `others`: the settings of the modules that this role does not start, so that one gantry.yaml serves every role. */
 export async function loadRole(role: keyof typeof ROLES): Promise<{ modules: Module[]; others: SettingsTable[] }> {

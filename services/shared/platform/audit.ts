@@ -43,6 +43,22 @@ export function auditLine(call: Call, event: AuditEvent, at: Date): string {
   })}\n`;
 }
 
+/**
+ * The audit trail as lines of standard output, where the cluster's log collector takes it (`stream` tells them from the log's own).
+ * They may hold patient IDs: whoever sets platform.auditTo routes them to where the audit trail is kept.
+ */
+export function streamAudit(write: (text: string) => void, metrics: Metrics): AuditRunning {
+  const events = metrics.counter('gantry_audit_events_total', 'Audit events by use case and outcome');
+  return {
+    record(call, event) {
+      events.add(1, { use_case: event.useCase, outcome: String(event.outcome) });
+      write(`{"stream":"audit",${auditLine(call, event, new Date()).slice(1)}`);
+    },
+    health: () => ({ ready: true, detail: 'on standard output' }),
+    close: async () => undefined,
+  };
+}
+
 export async function fileAudit(
   directory: string,
   limits: () => AuditLimits,

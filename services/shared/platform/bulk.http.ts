@@ -1,13 +1,12 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { directBulk, toBytes } from './bulk.direct.ts';
-import { callHeaders, errorHeaders, type ReadHeader, readCall, readError } from './call-headers.ts';
-import { ERRORS, GantryError, toGantryError } from './errors.ts';
+import { directBulk } from './bulk.direct.ts';
+import { errorHeaders, type ReadHeader, readCall } from './call-headers.ts';
+import { ERRORS, GantryError } from './errors.ts';
 import { answerable } from './rpc.direct.ts';
-import type { AnyRoute, Services } from './rpc.ts';
-import type { BulkClient, Bytes } from './rpc.types.ts';
-import { Scope } from './scope.ts';
+import type { Services } from './rpc.ts';
+import type { Bytes } from './rpc.types.ts';
 
 /**
  * The data plane between processes: POST /bulk/<route>. Both bodies are a 32-bit length, a message of that length, then bytes.
@@ -15,25 +14,30 @@ import { Scope } from './scope.ts';
  * reader learns `not-found` (the place has moved) as it would in one process. A body without either was cut off.
  */
 const PREFIX = 4;
-const END = 'gantry-end';
+export const END = 'gantry-end';
 // Bound for unread bytes of a request that was refused before they were read: more, and the connection is closed instead.
 const LINGER_MS = 1_000;
+
+/** Said where the message is all: nobody has to read on to give the connection back. */
+export const NO_BYTES = 'gantry-no-bytes';
+
+/** Said with a refusal before anything was looked at: this process is leaving, another one may have the request. */
+export const NOT_TAKEN = 'gantry-not-taken';
 
 export interface BulkOptions {
   headerMax: number;
   idleMs: number;
-  socketsMax: number;
   token: string;
 }
 
-const readHeaders =
+export const readHeaders =
   (headers: http.IncomingHttpHeaders | NodeJS.Dict<string>): ReadHeader =>
   (name) => {
     const value = headers[name];
     return Array.isArray(value) ? value[0] : value;
   };
 
-function framed(message: Uint8Array): Buffer {
+export function framed(message: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafe(PREFIX + message.length);
   frame.writeUInt32BE(message.length, 0);
   frame.set(message, PREFIX);
@@ -41,7 +45,10 @@ function framed(message: Uint8Array): Buffer {
 }
 
 /** Takes the message off the front of a body; what follows is left to be read as it comes. */
-async function readFrame(source: AsyncIterator<Buffer>, max: number): Promise<{ message: Buffer; rest: Buffer }> {
+export async function readFrame(
+  source: AsyncIterator<Buffer>,
+  max: number,
+): Promise<{ message: Buffer; rest: Buffer }> {
   const chunks: Buffer[] = [];
   let length = 0;
   let need = PREFIX;
@@ -61,7 +68,7 @@ async function readFrame(source: AsyncIterator<Buffer>, max: number): Promise<{ 
   }
 }
 
-async function* readRest(rest: Buffer, source: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+export async function* readRest(rest: Buffer, source: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
   if (rest.length > 0) yield rest;
   for (;;) {
     const { done, value } = await source.next();
@@ -71,7 +78,7 @@ async function* readRest(rest: Buffer, source: AsyncIterator<Buffer>): AsyncGene
 }
 
 /** Writes as fast as the socket takes it: not pulling is the back-pressure. */
-async function pump(body: Bytes, to: http.OutgoingMessage, signal: AbortSignal): Promise<void> {
+export async function pump(body: Bytes, to: http.OutgoingMessage, signal: AbortSignal): Promise<void> {
   for await (const chunk of body) {
     if (signal.aborted || to.destroyed) return;
     if (!to.write(chunk)) await once(to, 'drain', { signal });
@@ -80,6 +87,8 @@ async function pump(body: Bytes, to: http.OutgoingMessage, signal: AbortSignal):
 
 export interface BulkServer {
   readonly port: number;
+  /** New requests are refused as not taken; resolves when those in flight are answered, or at the signal. */
+  drain(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -89,21 +98,54 @@ export async function serveBulkHttp(
   port: number,
   options: BulkOptions,
 ): Promise<BulkServer> {
+  let draining = false;
+  let inFlight = 0;
+  const idle = new Set<() => void>();
+  const serve = (request: http.IncomingMessage, response: http.ServerResponse, goOn: () => void): void => {
+    request.socket.setTimeout(options.idleMs);
+    if (draining) {
+      response.writeHead(503, { [NOT_TAKEN]: 'leaving', connection: 'close', 'content-length': 0 }).end();
+      return;
+    }
+    inFlight++;
+    response.once('close', () => {
+      if (--inFlight === 0) for (const tell of idle) tell();
+    });
+    goOn();
+    void answer(services, request, response, options);
+  };
   const server = http.createServer(
     { noDelay: true, keepAlive: true, requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 65_000 },
-    (request, response) => {
-      request.socket.setTimeout(options.idleMs);
-      void answer(services, request, response, options);
-    },
+    (request, response) => serve(request, response, () => undefined),
   );
+  // A stream that can be pulled only once waits for this word: until then its sender may turn to another process.
+  server.on('checkContinue', (request, response) => serve(request, response, () => response.writeContinue()));
   server.on('timeout', (socket) => socket.destroy());
   server.listen(port, host);
   await once(server, 'listening');
+  const stopListening = () => {
+    const closed = server.listening ? once(server, 'close') : Promise.resolve();
+    server.close();
+    return closed;
+  };
   return {
     port: (server.address() as AddressInfo).port,
+    async drain(signal) {
+      draining = true;
+      void stopListening(); // and closes connections that nothing happens on
+      if (inFlight === 0 || signal.aborted) return;
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          idle.delete(done);
+          signal.removeEventListener('abort', done);
+          resolve();
+        };
+        idle.add(done);
+        signal.addEventListener('abort', done, { once: true });
+      });
+    },
     async close() {
-      const closed = once(server, 'close');
-      server.close();
+      const closed = stopListening();
       server.closeAllConnections();
       await closed;
     },
@@ -128,11 +170,18 @@ async function answer(
     if (!offered) throw new GantryError('unimplemented', 'this process does not serve that route');
     const source = received(request, () => new GantryError('cancelled', 'the caller went away inside its body'));
     const { message, rest } = await readFrame(source, options.headerMax);
-    const run = directBulk(offered.route, () => offered.handler, { codec: false, timeoutMs: () => Infinity });
+    let bytes = false;
+    const handler: typeof offered.handler = async (...given) => {
+      const answered = await offered.handler(...given);
+      bytes = answered.body !== undefined;
+      return answered;
+    };
+    const run = directBulk(offered.route, () => handler, { codec: false, timeoutMs: () => Infinity });
     const { response: reply, body } = await run(call, offered.route.request.decode(message), readRest(rest, source));
     response.writeHead(200, {
       'content-type': 'application/octet-stream',
       trailer: END,
+      ...(bytes ? {} : { [NO_BYTES]: 'yes' }),
       ...(request.complete ? {} : { connection: 'close' }),
     });
     response.write(framed(offered.route.response.encode(reply).finish()));
@@ -163,135 +212,10 @@ async function answer(
 }
 
 /** An iterator over a message whose early end does not destroy the socket, on which an answer may still travel. */
-async function* received(message: http.IncomingMessage, broken: () => GantryError): AsyncGenerator<Buffer> {
+export async function* received(message: http.IncomingMessage, broken: () => GantryError): AsyncGenerator<Buffer> {
   try {
     yield* message.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
   } catch (cause) {
     throw Object.assign(broken(), { cause });
-  }
-}
-
-export interface BulkChannel {
-  route(route: AnyRoute): BulkClient<unknown, unknown>;
-  close(): void;
-}
-
-export function bulkChannel(host: string, port: number, options: BulkOptions): BulkChannel {
-  // noDelay is Node's default for agents; without it the 40 ms Nagle stall costs ten-fold.
-  const agent = new http.Agent({ keepAlive: true, maxSockets: options.socketsMax, scheduling: 'lifo' });
-  return {
-    route: (route) => (call, request, body) => callBulk(agent, host, port, route, options, call, request, body),
-    close: () => agent.destroy(),
-  };
-}
-
-async function callBulk(
-  agent: http.Agent,
-  host: string,
-  port: number,
-  route: AnyRoute,
-  options: BulkOptions,
-  ...[call, message, body]: Parameters<BulkClient<unknown, unknown>>
-) {
-  const scope = new Scope(call, Infinity, route.name);
-  const stop = new AbortController();
-  let request: http.ClientRequest | undefined;
-  try {
-    if (scope.failure) throw scope.failure;
-    request = http.request({
-      agent,
-      host,
-      port,
-      method: 'POST',
-      path: `/bulk/${route.name}`,
-      headers: { ...callHeaders(scope.call, options.token), 'content-type': 'application/octet-stream' },
-      signal: scope.call.signal,
-      timeout: options.idleMs,
-    });
-    request.on('timeout', () =>
-      request?.destroy(new GantryError('deadline-exceeded', `${route.name}: the connection stood still`)),
-    );
-    const answered = once(request, 'response') as Promise<[http.IncomingMessage]>;
-    answered.catch(() => undefined); // looked at below; the sender may fail first
-    const sent = send(request, framed(route.request.encode(message).finish()), body, stop.signal);
-    // Whichever comes first: an answer (perhaps a refusal before the body was read), or a body that fails.
-    const first = await Promise.race([answered, sent.then(() => answered)]);
-    const [response] = first;
-    stop.abort();
-    const refusal = readError(readHeaders(response.headers));
-    if (refusal || response.statusCode !== 200) {
-      response.resume();
-      if (!request.writableFinished) request.destroy();
-      throw (
-        refusal ?? new GantryError('unavailable', `${route.name} was answered with HTTP status ${response.statusCode}`)
-      );
-    }
-    const source = received(
-      response,
-      () => new GantryError('unavailable', `${route.name}: the connection broke inside the answer`),
-    );
-    const frame = await readFrame(source, options.headerMax);
-    const reply = route.response.decode(frame.message);
-    return { response: reply, body: answerBody(route, request, response, scope, frame.rest, source) };
-  } catch (error) {
-    stop.abort();
-    scope.close();
-    request?.destroy();
-    if (scope.failure) throw scope.failure;
-    throw connectionError(route, error);
-  }
-}
-
-/** Errors of the socket say that the other process could not be reached; errors of the body that we send are its owner's. */
-function connectionError(route: AnyRoute, error: unknown): GantryError {
-  if (error instanceof GantryError) return error;
-  const code = (error as NodeJS.ErrnoException | undefined)?.code ?? '';
-  if (/^(E[A-Z]+|UND_|HPE_)/.test(code) && code !== 'ERR_ASSERTION')
-    return new GantryError('unavailable', `${route.name}: no connection (${code})`, { cause: error });
-  return toGantryError(error);
-}
-
-async function send(
-  request: http.ClientRequest,
-  frame: Buffer,
-  body: Bytes | readonly Buffer[] | undefined,
-  stop: AbortSignal,
-): Promise<void> {
-  if (body === undefined) {
-    // With its length and in one packet: the server has the whole request when it answers, and the connection is used again.
-    request.end(frame);
-    return;
-  }
-  request.write(frame);
-  try {
-    await pump(toBytes(body), request, stop);
-  } catch (error) {
-    if (stop.aborted) return; // the answer came first: the rest of the body is not wanted
-    throw error;
-  }
-  if (!stop.aborted) request.end();
-}
-
-async function* answerBody(
-  route: AnyRoute,
-  request: http.ClientRequest,
-  response: http.IncomingMessage,
-  scope: Scope,
-  rest: Buffer,
-  source: AsyncIterator<Buffer>,
-): AsyncGenerator<Buffer> {
-  let ended = false;
-  try {
-    yield* readRest(rest, source);
-    ended = true;
-    const trailer = readHeaders(response.trailers);
-    if (trailer(END) !== 'ok')
-      throw readError(trailer) ?? new GantryError('unavailable', `${route.name}: the answer was cut off`);
-  } catch (error) {
-    throw scope.failure ?? connectionError(route, error);
-  } finally {
-    scope.close();
-    // Whoever stops reading in the middle gives the connection up; one that was read to its end goes back to the agent.
-    if (!ended) request.destroy();
   }
 }

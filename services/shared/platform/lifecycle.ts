@@ -6,7 +6,7 @@ import type { Services } from './rpc.ts';
 /** What every module shares; `log` and `readiness` are made for each. */
 export type Shared = Omit<
   Context,
-  'log' | 'client' | 'bulk' | 'serve' | 'serveBulk' | 'ready' | 'readiness' | 'health'
+  'log' | 'client' | 'everywhere' | 'bulk' | 'serve' | 'serveBulk' | 'ready' | 'readiness' | 'health'
 > & { log: Logger; services: Services };
 
 export interface Check {
@@ -32,22 +32,31 @@ function ask({ module, check }: Check): { module: string; ready: boolean; detail
   }
 }
 
+/** Doors to other processes. */
+export interface Opened {
+  /** Nothing new that bytes travel with; other processes take it. */
+  drainBulk(signal: AbortSignal): Promise<void>;
+  drainGrpc(signal: AbortSignal): Promise<void>;
+}
+
 /** `opened` runs when all modules have started and before the process is ready: the doors between processes. */
 export async function startAll(
   modules: readonly Module[],
   shared: Shared,
-  opened: () => Promise<void> = async () => {},
+  opened: (context: Context) => Promise<Opened | undefined> = async () => undefined,
   ownChecks: readonly Check[] = [],
 ): Promise<Started> {
   const { services, log } = shared;
   const checks: Check[] = [...ownChecks];
   const running: { name: string; running: Running }[] = [];
+  let internal: Opened | undefined;
   let state: 'starting' | 'ready' | 'draining' = 'starting';
 
   const contextOf = (name: string): Context => ({
     ...shared,
     log: name === '' ? log : log.child({ module: name }),
     client: (service) => services.client(service),
+    everywhere: (service) => services.everywhere(service),
     bulk: (route) => services.bulk(route),
     serve: (service, handlers) => services.serve(service, handlers),
     serveBulk: (route, handler) => services.serveBulk(route, handler),
@@ -78,7 +87,7 @@ export async function startAll(
       log.debug({ module: module.name, milliseconds: Math.round(performance.now() - began) }, 'started');
     }
     services.seal();
-    await opened();
+    internal = await opened(contextOf(''));
   } catch (error) {
     await stop().catch(() => undefined); // each failure was logged; the one that counts is why the start failed
     throw error;
@@ -91,6 +100,7 @@ export async function startAll(
     async drain(signal) {
       state = 'draining';
       // All at once: associations and requests hang together, and each has the same time.
+      const bytes = internal?.drainBulk(signal);
       await Promise.all(
         running.map(async ({ name, running: one }) => {
           try {
@@ -100,6 +110,9 @@ export async function startAll(
           }
         }),
       );
+      await bytes;
+      // Last: while associations go on, others may ask about them.
+      await internal?.drainGrpc(signal);
     },
   };
 }

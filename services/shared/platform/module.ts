@@ -59,6 +59,8 @@ export interface Context {
   readonly lease: Lease;
   /** A direct call when the service's module is in this process, grpc-js otherwise. */
   client<S extends ServiceDefinition>(service: S): Service<S>;
+  /** The same of every process that offers it, for what each knows alone; one, where there is one. Ask anew each time. */
+  everywhere<S extends ServiceDefinition>(service: S): Service<S>[];
   bulk<Request, Response>(route: BulkRoute<Request, Response>): BulkClient<Request, Response>;
   /** Offer a service or a route; only while `start` runs. */
   serve<S extends ServiceDefinition>(service: S, handlers: Service<S>): void;

@@ -6,19 +6,19 @@ import { fileKeyValue } from './adapters/local/key-value.ts';
 import { localLease } from './adapters/local/lease.ts';
 import { localWake } from './adapters/local/wake.ts';
 import { sqliteJobs } from './adapters/sqlite/jobs.ts';
-import { fileAudit } from './audit.ts';
+import { fileAudit, streamAudit } from './audit.ts';
 import { systemCall } from './call.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
 import { GantryError } from './errors.ts';
+import { serveHealth } from './health.http.ts';
 import { type Started, startAll } from './lifecycle.ts';
 import { createMetrics } from './metrics.ts';
-import type { Metrics, Module, SettingsTable } from './module.ts';
+import type { Context, Module, SettingsTable } from './module.ts';
 import { hostPort, isLoopback, listenHosts } from './net.ts';
 import { Services } from './rpc.ts';
 import type { LiveSettings } from './setting-values.ts';
 import { createLog, standardOutput } from './telemetry.ts';
-import { createTracing, TracedRequests } from './trace.ts';
-import { configuredRemotes, openInternalDoors } from './wire.ts';
+import { configuredRemotes, openInternalDoors, type Remotes } from './wire.ts';
 
 /** sysexits.h: what systemd and scripts can tell apart. */
 export const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
@@ -29,11 +29,13 @@ const SAME_SIGNAL_MS = 500;
 /**
  * One process: configuration, adapters, modules in order; then signals decide. Nothing here knows which modules there are.
  * `others` are the settings of modules that this role does not start: they are checked too, so that one file serves all roles.
+ * `needs` names what this role asks of other processes: it is ready once each was reached.
  */
 export async function runProcess(
   role: string,
   modules: readonly Module[],
   others: readonly SettingsTable[] = [],
+  needs: readonly string[] = [],
 ): Promise<void> {
   const began = performance.now();
   const config = configure(modules, others);
@@ -42,8 +44,7 @@ export async function runProcess(
     settings.string('platform.logFormat') === 'pretty' ||
     (settings.string('platform.logFormat') === 'auto' && process.stdout.isTTY === true);
   const output = standardOutput();
-  const traced = new TracedRequests();
-  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output, traced });
+  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output });
 
   const crash = (error: unknown, what: string) => {
     log.fatal({ err: error instanceof Error ? error : new Error('not an error') }, what);
@@ -95,7 +96,7 @@ export async function runProcess(
   process.on('SIGHUP', () => reload(config, log));
 
   try {
-    house = await openHouse(config, modules, log, { role, traced });
+    house = await openHouse(config, modules, log, { needs, write: output.write });
   } catch (error) {
     if (error instanceof GantryError)
       log.fatal({ code: error.code, cause: error.cause }, `the start failed: ${error.message}`);
@@ -126,12 +127,19 @@ export interface House {
   close(): Promise<void>;
 }
 
+export interface HouseOptions {
+  doors?: boolean;
+  needs?: readonly string[];
+  /** Standard output, for platform.auditTo: stdout. */
+  write?: (text: string) => void;
+}
+
 /** `doors` false: none to other processes either, for a tool that works on a stopped archive (`gantry verify`). */
 export async function openHouse(
   { settings }: Config,
   modules: readonly Module[],
   log: ReturnType<typeof createLog>,
-  { role, traced, doors = true }: { role: string; traced?: TracedRequests; doors?: boolean },
+  { doors = true, needs = [], write }: HouseOptions = {},
 ): Promise<House> {
   const dataDir = settings.string('dataDir');
   // Patients' data: for the owner's eyes only, whatever the umask.
@@ -161,11 +169,8 @@ export async function openHouse(
   };
   try {
     const token = await internalToken(settings);
-    const metrics = createMetrics({ role });
+    const metrics = createMetrics();
     closers.push(() => metrics.close());
-    const spans = await spanMaker(settings, role, metrics);
-    closers.push(() => spans?.close());
-    const trace = createTracing(spans, traced);
     const jobLimits = () => ({
       jobsMax: settings.number('platform.jobsMax'),
       payloadMax: settings.number('platform.jobPayloadMax'),
@@ -178,7 +183,10 @@ export async function openHouse(
       fileMax: settings.number('platform.auditFileMax'),
       queueMax: settings.number('platform.auditQueueMax'),
     });
-    const audit = await fileAudit(join(dataDir, 'state', 'audit'), auditLimits, metrics, log);
+    const audit =
+      settings.string('platform.auditTo') === 'stdout' && write !== undefined
+        ? streamAudit(write, metrics)
+        : await fileAudit(join(dataDir, 'state', 'audit'), auditLimits, metrics, log);
     closers.push(() => audit.close());
     const remotes = configuredRemotes(settings, token);
     closers.push(() => remotes.close());
@@ -187,7 +195,6 @@ export async function openHouse(
       settings,
       log,
       metrics,
-      trace,
       audit,
       wake: localWake(log),
       jobs,
@@ -200,12 +207,20 @@ export async function openHouse(
       grpc: settings.number('platform.grpcPort') || undefined,
       bulk: settings.number('platform.bulkPort') || undefined,
     };
-    const opened = async () => {
-      if (!doors) return;
-      const internal = await openInternalDoors(services, settings, token, ports);
+    const opened = async (context: Context) => {
+      if (!doors) return undefined;
+      const internal = await openInternalDoors(services, settings, token, ports, () => context.ready());
       closers.push(() => internal.close());
+      const healthPort = settings.number('platform.healthPort');
+      if (healthPort > 0) {
+        const health = await serveHealth(context, settings.string('platform.healthHost'), healthPort);
+        closers.push(() => health.close());
+      }
+      return internal;
     };
-    const started = await startAll(modules, shared, opened, [{ module: 'audit', check: () => audit.health() }]);
+    const checks = [{ module: 'audit', check: () => audit.health() }];
+    if (doors && needs.length > 0) checks.push({ module: 'endpoints', check: reachedOnce(remotes, needs) });
+    const started = await startAll(modules, shared, opened, checks);
     closers.push(() => started.stop());
     const run = ulid();
     return {
@@ -226,14 +241,18 @@ export async function openHouse(
   }
 }
 
-/** OpenTelemetry is loaded where somebody takes the spans, and nowhere else. */
-async function spanMaker(settings: LiveSettings, role: string, metrics: Metrics) {
-  const endpoint = settings.string('platform.otlpEndpoint');
-  if (endpoint === '') return undefined;
-  const { openTelemetry } = await import('./trace.otel.ts');
-  const sample = () => settings.number('platform.traceSample');
-  const queueMax = () => settings.number('platform.traceQueueSpans');
-  return openTelemetry({ endpoint, sample, queueMax, role }, metrics);
+/**
+ * What this process asks of others was there once. Later outages do not make it unready: storing goes on while the index is gone, and a
+ * door that closes because of a part behind it turns one failure into two.
+ */
+function reachedOnce(remotes: Remotes, needs: readonly string[]): () => { ready: boolean; detail: string } {
+  let missing = [...needs];
+  return () => {
+    if (missing.length > 0) missing = remotes.unreached(missing);
+    return missing.length === 0
+      ? { ready: true, detail: 'each was reached' }
+      : { ready: false, detail: `no process was reached yet of: ${missing.join(', ')}` };
+  };
 }
 
 async function internalToken(settings: LiveSettings): Promise<string> {

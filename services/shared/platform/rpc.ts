@@ -18,6 +18,8 @@ export type AnyBulkHandler = BulkHandler<any, any>;
 /** How a service or route outside this process is reached; undefined: nobody has said where it is. */
 export interface Remote {
   method(service: string, name: string, method: AnyMethod): UnaryHandler | StreamHandler | undefined;
+  /** The same, of each process that offers it now. */
+  each?(service: string, name: string, method: AnyMethod): (UnaryHandler | StreamHandler)[] | undefined;
   bulk(route: AnyRoute): BulkClient<unknown, unknown> | undefined;
 }
 
@@ -93,6 +95,22 @@ export class Services {
     }
     this.#clients.set(service, client);
     return client as Service<S>;
+  }
+
+  /**
+   * The service in every process that offers it: for what each of them knows alone (its associations, its permits). Where nobody has said
+   * that there are others, it is the one that `client` asks.
+   */
+  everywhere<S extends ServiceDefinition>(service: S): Service<S>[] {
+    const name = serviceName(service);
+    const entries = Object.entries(service);
+    const columns = entries.map(([key, method]) => this.#remote.each?.(name, key, method));
+    const processes = columns[0]?.length ?? 0;
+    if (processes === 0 || columns.some((column) => column?.length !== processes)) return [this.client(service)];
+    return Array.from(
+      { length: processes },
+      (_, i) => Object.fromEntries(entries.map(([key], k) => [key, columns[k]![i]])) as Service<S>,
+    );
   }
 
   bulk<Request, Response>(route: BulkRoute<Request, Response>): BulkClient<Request, Response> {

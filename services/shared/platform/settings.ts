@@ -1,5 +1,6 @@
 import type { SettingsTable } from './module.ts';
 
+import { wireSettings } from './settings.wire.ts';
 /** What the platform itself takes from gantry.yaml or the environment. Modules add their own tables. */
 export const platformSettings: SettingsTable = {
   dataDir: {
@@ -123,10 +124,12 @@ export const platformSettings: SettingsTable = {
     default: '',
     doc: 'File with the secret that Gantry processes show each other; needed when platform.internalHost is not loopback.',
   },
-  'platform.endpoints': {
-    type: 'list',
-    default: [],
-    doc: 'Where services outside this process are: name=host:grpcPort:bulkPort, for example storage=storage:9090:9091. A name is a proto package (storage) or one service of it (storage.keeper).',
+  ...wireSettings,
+  'platform.auditTo': {
+    type: 'enum',
+    values: ['file', 'stdout'],
+    default: 'file',
+    doc: 'Where the audit trail goes: files in state/audit, or lines of standard output with "stream":"audit" for a cluster’s log collector (they may hold patient IDs).',
   },
   'platform.auditFileMax': {
     type: 'bytes',

@@ -6,12 +6,13 @@ import fc from 'fast-check';
 import { AuthService, Principal } from '#proto/auth/v1/auth.ts';
 import { systemCall } from './call.ts';
 import { callHeaders, readCall, readError, sameSecret } from './call-headers.ts';
+import { parseEndpoint } from './endpoints.ts';
 import { GantryError } from './errors.ts';
 import { BULK } from './routes.ts';
 import { Services } from './rpc.ts';
 import { defaultsOf, LiveSettings } from './setting-values.ts';
 import { platformSettings } from './settings.ts';
-import { type InternalDoors, openInternalDoors, parseEndpoint, remotes } from './wire.ts';
+import { type InternalDoors, openInternalDoors, remotes } from './wire.ts';
 
 const SECRET = 'a shared secret of some length';
 const call = systemCall('main', 'test');
@@ -44,7 +45,10 @@ describe('doors between processes', () => {
   after(() => doors.close());
   const client = (secret: string) => {
     const remote = remotes(
-      () => ({ name: '', host: '127.0.0.1', grpcPort: doors.grpcPort, bulkPort: doors.bulkPort }),
+      () => ({
+        name: 'there',
+        places: [{ host: '127.0.0.1', grpcPort: doors.grpcPort, bulkPort: doors.bulkPort }],
+      }),
       settings,
       secret,
     );
@@ -75,7 +79,9 @@ describe('doors between processes', () => {
 
   test('a process that is not there is unavailable', async () => {
     const { there, close } = (() => {
-      const remote = remotes(() => ({ name: '', host: '127.0.0.1', grpcPort: 1, bulkPort: 1 }), settings, '');
+      const impatient = new LiveSettings(platformSettings, defaultsOf(platformSettings).set('platform.connectMs', 200));
+      const places = [{ host: '127.0.0.1', grpcPort: 1, bulkPort: 1 }];
+      const remote = remotes(() => ({ name: 'there', places }), impatient, '');
       return { there: new Services({ codec: false, timeoutMs: () => 5_000 }, remote), close: () => remote.close() };
     })();
     try {
@@ -138,12 +144,18 @@ describe('doors between processes', () => {
 test('places of other processes', () => {
   assert.deepEqual(parseEndpoint('storage.keeper=keeper-0.svc:9090:9091'), {
     name: 'storage.keeper',
-    host: 'keeper-0.svc',
-    grpcPort: 9090,
-    bulkPort: 9091,
+    places: [{ host: 'keeper-0.svc', grpcPort: 9090, bulkPort: 9091 }],
   });
-  assert.deepEqual(parseEndpoint('index=[fd00::1]:1:2'), { name: 'index', host: 'fd00::1', grpcPort: 1, bulkPort: 2 });
+  assert.deepEqual(parseEndpoint('index=[fd00::1]:1:2|10.0.0.1:3:4'), {
+    name: 'index',
+    places: [
+      { host: 'fd00::1', grpcPort: 1, bulkPort: 2 },
+      { host: '10.0.0.1', grpcPort: 3, bulkPort: 4 },
+    ],
+  });
   for (const wrong of ['', 'index', 'index=host', 'index=host:1', 'index=host:1:x', '=host:1:2', 'index=ho st:1:2'])
+    assert.equal(parseEndpoint(wrong), undefined, wrong);
+  for (const wrong of ['index=a:1:2|', 'index=|a:1:2', 'index=a:1:2|b:1', 'index=a:1:70000'])
     assert.equal(parseEndpoint(wrong), undefined, wrong);
 });
 

@@ -1,24 +1,13 @@
-import { type BulkChannel, bulkChannel, serveBulkHttp } from './bulk.http.ts';
+import { type BulkChannel, bulkChannel } from './bulk.client.ts';
+import { serveBulkHttp } from './bulk.http.ts';
+import { Addresses, type Endpoint, parseEndpoint, type Resolve } from './endpoints.ts';
 import type { Settings } from './module.ts';
 import { isLoopback } from './net.ts';
-import { type GrpcChannel, grpcChannel, serveGrpc } from './rpc.grpc.ts';
+import { type GrpcChannel, grpcChannel } from './rpc.grpc.client.ts';
+import { serveGrpc } from './rpc.grpc.ts';
 import type { Remote, Services } from './rpc.ts';
 
 /** The doors between Gantry processes: where others are, and where others reach us. */
-export interface Endpoint {
-  name: string;
-  host: string;
-  grpcPort: number;
-  bulkPort: number;
-}
-
-/** `storage.keeper=keeper:9090:9091`; an IPv6 address in brackets. */
-export function parseEndpoint(text: string): Endpoint | undefined {
-  const match = /^([a-z]+(?:\.[a-z]+)?)=(\[[0-9a-f:.]+\]|[\w.-]+):(\d{1,5}):(\d{1,5})$/i.exec(text);
-  if (!match) return undefined;
-  const [, name, host, grpcPort, bulkPort] = match;
-  return { name, host: host.replace(/^\[(.*)\]$/, '$1'), grpcPort: Number(grpcPort), bulkPort: Number(bulkPort) };
-}
 
 /** Sentences for what cannot be, before the first socket opens. */
 export function checkWire(settings: Settings): string[] {
@@ -26,8 +15,12 @@ export function checkWire(settings: Settings): string[] {
   for (const text of settings.list('platform.endpoints'))
     if (!parseEndpoint(text))
       problems.push(
-        `platform.endpoints holds "${text}"; an entry is name=host:grpcPort:bulkPort, for example storage=storage:9090:9091`,
+        `platform.endpoints holds "${text}"; an entry is name=host:grpcPort:bulkPort, for example storage=storage:9090:9091; several places of one name are joined by |`,
       );
+  const names = settings.list('platform.endpoints').map((text) => parseEndpoint(text)?.name);
+  for (const name of new Set(names))
+    if (name !== undefined && names.indexOf(name) !== names.lastIndexOf(name))
+      problems.push(`platform.endpoints names ${name} twice: join its places by |`);
   const listens = settings.number('platform.grpcPort') > 0 || settings.number('platform.bulkPort') > 0;
   if (
     listens &&
@@ -46,40 +39,62 @@ const wireOptions = (settings: Settings, token: string) => ({
   idleMs: settings.number('platform.bulkIdleMs'),
   socketsMax: settings.number('platform.bulkSockets'),
   timeoutMs: () => settings.number('platform.rpcTimeoutMs'),
+  connectMs: () => settings.number('platform.connectMs'),
+  retryPercent: () => settings.number('platform.retryPercent'),
+  stallMs: () => settings.number('platform.stallMs'),
   token,
 });
 
 export interface Remotes extends Remote {
+  /** Of these names, those that no process of was reached yet. */
+  unreached(names: readonly string[]): string[];
   close(): void;
 }
 
+interface Place {
+  addresses: Addresses;
+  grpc?: GrpcChannel;
+  bulk?: BulkChannel;
+}
+
 /** `gantry.storage.v1.Keeper` is looked for as storage.keeper, then storage; the route `storage.read` as storage. */
-export function remotes(find: (name: string) => Endpoint | undefined, settings: Settings, token: string): Remotes {
+export function remotes(
+  find: (name: string) => Endpoint | undefined,
+  settings: Settings,
+  token: string,
+  resolve?: Resolve,
+): Remotes {
   const options = wireOptions(settings, token);
-  const grpc = new Map<string, GrpcChannel>();
-  const bulk = new Map<string, BulkChannel>();
-  const once = <T>(map: Map<string, T>, key: string, open: () => T): T => {
-    let value = map.get(key);
-    if (!value) map.set(key, (value = open()));
-    return value;
+  const places = new Map<string, Place>();
+  const place = (...names: string[]): Place | undefined => {
+    const at = names.map(find).find((one) => one !== undefined);
+    if (at === undefined) return undefined;
+    let known = places.get(at.name);
+    if (!known) {
+      known = { addresses: new Addresses(at.places, () => settings.number('platform.resolveMs'), resolve) };
+      places.set(at.name, known);
+    }
+    return known;
+  };
+  const control = (one: Place | undefined) => one && (one.grpc ??= grpcChannel(one.addresses, options));
+  const serving = (service: string) => {
+    const [, pack, , name] = service.split('.');
+    return control(place(`${pack}.${name!.toLowerCase()}`, pack!));
   };
   return {
-    method(service, key, method) {
-      const [, pack, , name] = service.split('.');
-      const at = find(`${pack}.${name.toLowerCase()}`) ?? find(pack);
-      return (
-        at &&
-        once(grpc, `${at.host} ${at.grpcPort}`, () => grpcChannel(at.host, at.grpcPort, options)).method(key, method)
-      );
-    },
+    method: (service, _key, method) => serving(service)?.method(method),
+    each: (service, _key, method) => serving(service)?.each(method),
     bulk(route) {
-      const at = find(route.name.split('.')[0]);
-      return (
-        at && once(bulk, `${at.host} ${at.bulkPort}`, () => bulkChannel(at.host, at.bulkPort, options)).route(route)
-      );
+      const at = place(route.name.split('.')[0]!);
+      return at && (at.bulk ??= bulkChannel(at.addresses, options)).route(route);
     },
+    unreached: (names) => names.filter((name) => control(place(name, name.split('.')[0]!))?.reached() !== true),
     close() {
-      for (const channel of [...grpc.values(), ...bulk.values()]) channel.close();
+      for (const { addresses, grpc, bulk } of places.values()) {
+        addresses.close();
+        grpc?.close();
+        bulk?.close();
+      }
     },
   };
 }
@@ -92,6 +107,10 @@ export function configuredRemotes(settings: Settings, token: string): Remotes {
 export interface InternalDoors {
   readonly grpcPort: number;
   readonly bulkPort: number;
+  /** No new bytes: they go to another process from now on. Resolves when what is in flight has ended, or at the signal. */
+  drainBulk(signal: AbortSignal): Promise<void>;
+  /** No new calls either. */
+  drainGrpc(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -100,14 +119,17 @@ export async function openInternalDoors(
   settings: Settings,
   token: string,
   ports: { grpc: number | undefined; bulk: number | undefined },
+  serving: () => boolean = () => true,
 ): Promise<InternalDoors> {
   const host = settings.string('platform.internalHost');
   const options = wireOptions(settings, token);
-  const grpc = ports.grpc === undefined ? undefined : await serveGrpc(services, host, ports.grpc, options);
+  const grpc = ports.grpc === undefined ? undefined : await serveGrpc(services, host, ports.grpc, options, serving);
   const bulk = ports.bulk === undefined ? undefined : await serveBulkHttp(services, host, ports.bulk, options);
   return {
     grpcPort: grpc?.port ?? 0,
     bulkPort: bulk?.port ?? 0,
+    drainBulk: async (signal) => bulk?.drain(signal),
+    drainGrpc: async (signal) => grpc?.drain(signal),
     async close() {
       await grpc?.close();
       await bulk?.close();
@@ -125,12 +147,8 @@ export async function loopbackWire(settings: Settings) {
     remote: remote as Remote,
     async attach(services: Services) {
       doors = await openInternalDoors(services, settings, token, { grpc: 0, bulk: 0 });
-      at = {
-        name: 'self',
-        host: settings.string('platform.internalHost'),
-        grpcPort: doors.grpcPort,
-        bulkPort: doors.bulkPort,
-      };
+      const host = settings.string('platform.internalHost');
+      at = { name: 'self', places: [{ host, grpcPort: doors.grpcPort, bulkPort: doors.bulkPort }] };
     },
     async close() {
       remote.close();
