@@ -1,6 +1,6 @@
-import type { FoldResult } from './adapters/sqlite/writer.ts';
 import type { RawCommit } from './fold/commit.ts';
 import type { VersionPolicy } from './fold/types.ts';
+import type { FoldResult } from './state/commits.ts';
 
 export type { FoldResult };
 

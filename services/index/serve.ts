@@ -15,7 +15,8 @@ import type { Follower } from './follow.ts';
 import type { IndexStore } from './ports.ts';
 import type { Rebuilder } from './rebuild.ts';
 import { SEARCH_LIMITS } from './search/settings.ts';
-import { isHeadsLost, recoverHeads } from './settle.ts';
+import { recoverHeads } from './settle.ts';
+import { MissingHeads } from './state/heads.ts';
 
 export interface Parts {
   data: Pick<Service<typeof DataService>, 'readLog' | 'heads'>;
@@ -94,7 +95,7 @@ async function* asking<Row>(
       }
       return;
     } catch (error) {
-      if (!isHeadsLost(error)) throw error;
+      if (!(error instanceof MissingHeads)) throw error;
       // Asked for a second time: the log does not give them either.
       if (error.entries.some((id) => recovered.has(idKey(id))))
         throw new GantryError('damaged', 'headers are neither in the index nor in the log', { cause: error });

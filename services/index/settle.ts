@@ -6,6 +6,7 @@ import { StudyEvent } from '#proto/index/v1/index.ts';
 import type { EntryId } from '#proto/storage/v1/log.ts';
 import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
 import type { DueStudy, SettlingStore } from './ports.ts';
+import { MissingHeads } from './state/heads.ts';
 
 const STUDIES_AT_ONCE = 20;
 /** A study that cannot be settled (a full disk) is left alone for so long. */
@@ -81,7 +82,7 @@ export class Settler {
     try {
       return await settling.settle(study);
     } catch (error) {
-      if (!isHeadsLost(error)) throw error;
+      if (!(error instanceof MissingHeads)) throw error;
       await recoverHeads(this.#options.data, settling, study.tenant, error.entries, this.#stop.signal);
       return settling.settle(study);
     }
@@ -93,9 +94,6 @@ export class Settler {
     await this.#running;
   }
 }
-
-export const isHeadsLost = (error: unknown): error is Error & { entries: EntryId[] } =>
-  error instanceof Error && error.name === 'HeadsLost';
 
 const COMMITS_AT_ONCE = 64;
 

@@ -1,46 +1,13 @@
 import { hash } from 'node:crypto';
-import type { EntryId } from '#proto/storage/v1/log.ts';
-import { correctionsOf, mergesOf } from '../adapters/sqlite/controls.ts';
-import { type Header, type RecentHeads, recentHeads } from '../adapters/sqlite/heads.ts';
-import { instancesOf } from '../adapters/sqlite/read.ts';
-import { type Database, statement } from '../adapters/sqlite/schema.ts';
 import { type Correction, correctionsFor, type Merge } from '../fold/correct.ts';
 import { dataSetOf } from '../fold/describe.ts';
 import { idKey } from '../fold/order.ts';
-import type { EntryRecord, InstanceView, JsonAttributes } from '../fold/types.ts';
-import {
-  type MetadataEntry,
-  type MetadataObject,
-  metadataExists,
-  withMetadataObject,
-  writeMetadataObject,
-} from './object.ts';
-import { correctedText, instanceText, ROOT_MARK } from './text.ts';
-
-const ROOT_MARK_TEXT = String.fromCharCode(ROOT_MARK);
-
-export interface SeriesRow {
-  id: number;
-  study: number;
-  tenant: number;
-  studyInstanceUid: string;
-  seriesInstanceUid: string;
-  revision: number;
-  metadata: string;
-}
-
-export const SERIES_ROW = `SELECT series.id, series.study, studies.tenant, study_instance_uid AS studyInstanceUid,
-  series_instance_uid AS seriesInstanceUid, revision, metadata FROM series JOIN studies ON studies.id = series.study`;
-
-/** Headers that neither the index nor a metadata object has: they are to be read from the log again (`recover`). */
-export class MissingHeads extends Error {
-  readonly entries: EntryId[];
-  constructor(entries: EntryId[]) {
-    super(`${entries.length} headers are missing`);
-    this.name = 'MissingHeads';
-    this.entries = entries;
-  }
-}
+import type { EntryRecord, InstanceView } from '../fold/types.ts';
+import type { Reader, RowId, SeriesRow } from '../questions/reader.ts';
+import type { Reading } from '../questions/reading.ts';
+import { type Header, MissingHeads, type RecentHeads } from '../state/heads.ts';
+import type { MetadataEntry, MetadataObject } from './object.ts';
+import { correctedText, instanceText } from './text.ts';
 
 const versionOf = (record: EntryRecord): string => record.version.toString('hex');
 
@@ -49,70 +16,80 @@ const versionOf = (record: EntryRecord): string => record.version.toString('hex'
  * version. Views and texts are kept between queries, up to a limit: a growing series converts only what is new.
  */
 export class MetadataReader {
-  readonly #directory: string;
   readonly #bytesMax: number;
-  readonly #held = new Map<number, Held>();
+  readonly #held = new Map<RowId, Held>();
   #bytes = 0;
 
-  constructor(directory: string, bytesMax: number) {
-    this.#directory = directory;
+  constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 
-  views(db: Database, row: SeriesRow): InstanceView[] {
+  *views(reader: Reader, row: SeriesRow): Reading<InstanceView[]> {
     const held = this.#of(row.id);
-    if (!held.views || held.revision !== row.revision) {
-      held.views = instancesOf(db, row.id);
-      held.revision = row.revision;
-      this.#weigh(row.id, held);
-    }
-    return held.views;
+    if (held.views && held.revision === row.revision) return held.views;
+    const views = yield* reader.views(row);
+    held.views = views;
+    held.revision = row.revision;
+    this.#weigh(row.id, held);
+    return views;
   }
 
   /** Headers for these entries of the series, in their order. */
-  heads(db: Database, row: SeriesRow, records: readonly EntryRecord[]): Header[] {
-    const found = this.#find(db, row, records, (object, version) => object.head(version));
+  *heads(reader: Reader, row: SeriesRow, records: readonly EntryRecord[]): Reading<Header[]> {
+    const found = yield* this.#find(reader, row, records, (object, version) => object.head(version));
     return records.map((record) => found.get(versionOf(record))!);
   }
 
   /** Fails now with what `texts` would fail with later: before the first byte of an answer is out. */
-  ensure(db: Database, row: SeriesRow, records: readonly EntryRecord[]): void {
+  *ensure(reader: Reader, row: SeriesRow, records: readonly EntryRecord[]): Reading<void> {
     const { texts } = this.#of(row.id);
     const lacking = records.filter((record) => !texts.has(versionOf(record)));
     if (lacking.length > 0)
-      this.#find(db, row, lacking, (object, version) => (object.spots.has(version) ? THERE : undefined));
+      yield* this.#find(reader, row, lacking, (object, version) => (object.spots.has(version) ? THERE : undefined));
   }
 
   /** DICOM JSON texts with root marks, corrections laid over. */
-  texts(db: Database, row: SeriesRow, records: readonly EntryRecord[]): Buffer[] {
+  *texts(reader: Reader, row: SeriesRow, records: readonly EntryRecord[]): Reading<Buffer[]> {
+    const corrections = yield* reader.corrections(row);
+    const merges = yield* reader.merges(row);
     const held = this.#of(row.id);
-    const corrections = correctionsOf(db, row.tenant, row.studyInstanceUid);
-    const merges = mergesOf(db, row.tenant);
     // Whatever corrections there are now: text kept under others is not used again.
     const state = `${corrections.map((one) => one.order).join()}|${[...merges.values()].map((one) => one.order).join()}`;
     if (held.state !== state) {
       held.state = state;
-      held.texts.clear();
+      held.texts = new Map(); // whoever reads from the old one goes on
     }
-    const lacking = records.filter((record) => !held.texts.has(versionOf(record)));
+    const { texts } = held;
+    const lacking = records.filter((record) => !texts.has(versionOf(record)));
     if (lacking.length > 0) {
-      for (const [version, text] of this.#convert(db, row, lacking, corrections, merges)) held.texts.set(version, text);
+      const converted = yield* this.#convert(reader, row, lacking, corrections, merges);
+      for (const [version, text] of converted) texts.set(version, text);
       this.#weigh(row.id, held);
     }
-    return records.map((record) => held.texts.get(versionOf(record))!);
+    return records.map((record) => texts.get(versionOf(record))!);
   }
 
-  #convert(
-    db: Database,
+  *#convert(
+    reader: Reader,
     row: SeriesRow,
     records: readonly EntryRecord[],
     corrections: readonly Correction[],
     merges: ReadonlyMap<string, Merge>,
-  ): Map<string, Buffer> {
+  ): Reading<Map<string, Buffer>> {
     const texts = new Map<string, Buffer>();
-    const ready = row.metadata === '' ? undefined : this.#objectTexts(row.metadata, records);
+    const ready =
+      row.metadata === ''
+        ? undefined
+        : yield* reader.metadataObject(row, (object) => {
+            const known = new Map<string, Buffer>();
+            for (const record of records) {
+              const text = object.json(versionOf(record));
+              if (text) known.set(versionOf(record), text);
+            }
+            return known;
+          });
     const lacking = records.filter((record) => !ready?.has(versionOf(record)));
-    const headers = lacking.length > 0 ? this.heads(db, row, lacking) : [];
+    const headers = lacking.length > 0 ? yield* this.heads(reader, row, lacking) : [];
     const plain = new Map<string, Buffer>(ready);
     lacking.forEach((record, index) => {
       plain.set(versionOf(record), plainText(row, record, headers[index]!));
@@ -124,47 +101,32 @@ export class MetadataReader {
     return texts;
   }
 
-  #objectTexts(name: string, records: readonly EntryRecord[]): Map<string, Buffer> | undefined {
-    try {
-      return withMetadataObject(this.#directory, name, (object) => {
-        const texts = new Map<string, Buffer>();
-        for (const record of records) {
-          const text = object.json(versionOf(record));
-          if (text) texts.set(versionOf(record), text);
-        }
-        return texts;
-      });
-    } catch {
-      return undefined; // damaged: its headers are looked for elsewhere, and the next settling writes it again
-    }
-  }
-
-  #find(
-    db: Database,
+  *#find(
+    reader: Reader,
     row: SeriesRow,
     records: readonly EntryRecord[],
     take: (object: MetadataObject, version: string) => Header | undefined,
-  ): Map<string, Header> {
+  ): Reading<Map<string, Header>> {
     const found = new Map<string, Header>();
-    if (row.metadata !== '') {
-      try {
-        withMetadataObject(this.#directory, row.metadata, (object) => {
-          for (const record of records) {
-            const header = take(object, versionOf(record));
-            if (header) found.set(versionOf(record), header);
-          }
-        });
-      } catch {
-        // Damaged: what it does not give is missing, and is read from the log again.
-      }
-    }
-    if (records.some((record) => !found.has(versionOf(record)))) {
+    // Where an object is lost or damaged, what it does not give is missing, and is read from the log again.
+    if (row.metadata !== '')
+      yield* reader.metadataObject(row, (object) => {
+        for (const record of records) {
+          const header = take(object, versionOf(record));
+          if (header) found.set(versionOf(record), header);
+        }
+      });
+    const lacking = records.filter((record) => !found.has(versionOf(record)));
+    if (lacking.length > 0) {
       const held = this.#of(row.id);
       const before = held.recent;
-      this.#takeRecent(db, row, records, (held.recent = recentHeads(db, row.id, before)), found);
+      held.recent = yield* reader.recentHeads(row, lacking, before);
+      yield* this.#takeRecent(reader, row, lacking, held.recent, found);
       // Row numbers are used again: what was kept may be of rows that went, and came anew.
-      if (before && records.some((record) => !found.has(versionOf(record))))
-        this.#takeRecent(db, row, records, (held.recent = recentHeads(db, row.id)), found);
+      if (before && lacking.some((record) => !found.has(versionOf(record)))) {
+        held.recent = yield* reader.recentHeads(row, lacking);
+        yield* this.#takeRecent(reader, row, lacking, held.recent, found);
+      }
       this.#weigh(row.id, held);
     }
     const missing = records.filter((record) => !found.has(versionOf(record)));
@@ -172,13 +134,13 @@ export class MetadataReader {
     return found;
   }
 
-  #takeRecent(
-    db: Database,
+  *#takeRecent(
+    reader: Reader,
     row: SeriesRow,
     records: readonly EntryRecord[],
     { heads }: RecentHeads,
     found: Map<string, Header>,
-  ): void {
+  ): Reading<void> {
     if (heads.size === 0) return;
     for (const record of records) {
       const header = heads.get(idKey(record.id));
@@ -187,7 +149,7 @@ export class MetadataReader {
     const wanted = new Set(records.map(versionOf).filter((version) => !found.has(version)));
     if (wanted.size === 0) return;
     // Any entry of the version will do: what shows may have come again, or before.
-    for (const view of this.views(db, row))
+    for (const view of yield* this.views(reader, row))
       for (const record of entriesOf(view)) {
         const header = wanted.has(versionOf(record)) ? heads.get(idKey(record.id)) : undefined;
         if (header && !found.has(versionOf(record))) found.set(versionOf(record), header);
@@ -195,39 +157,40 @@ export class MetadataReader {
   }
 
   /**
-   * Writes the series' metadata object: every version that is not purged, so that what is restored from the trash has its header too.
-   * Its name is a digest of what stands in it: a rebuild finds it written already.
+   * What the series' metadata object holds: every version that is not purged, so that what is restored from the trash has its header too.
+   * Its name is a digest of what stands in it: a rebuild finds it written already. Empty: there is nothing to hold.
    */
-  write(db: Database, row: SeriesRow): string {
-    const views = this.views(db, row);
+  *plan(reader: Reader, row: SeriesRow): Reading<{ name: string; records: EntryRecord[] }> {
+    const views = yield* this.views(reader, row);
     const records = [...new Map(views.flatMap(headed).map((record) => [versionOf(record), record])).values()].sort(
       (a, b) => (versionOf(a) < versionOf(b) ? -1 : 1),
     );
-    if (records.length === 0) return '';
+    if (records.length === 0) return { name: '', records };
     const digest = hash(
       'sha256',
       [row.tenant, row.studyInstanceUid, row.seriesInstanceUid, ...records.map(versionOf)].join('\u0000'),
       'hex',
     );
-    const name = `${digest.slice(0, 2)}/${digest.slice(2, 4)}/${digest.slice(4, 40)}.gmo`;
-    if (metadataExists(this.#directory, name)) return name;
-    const headers = this.heads(db, row, records);
-    const entries = records.map((record, index): MetadataEntry => {
+    return { name: `${digest.slice(0, 2)}/${digest.slice(2, 4)}/${digest.slice(4, 40)}.gmo`, records };
+  }
+
+  *entries(reader: Reader, row: SeriesRow, records: readonly EntryRecord[]): Reading<MetadataEntry[]> {
+    const headers = yield* this.heads(reader, row, records);
+    return records.map((record, index): MetadataEntry => {
       const header = headers[index]!;
       return { version: versionOf(record), ...header, json: plainText(row, record, header) };
     });
-    writeMetadataObject(`${this.#directory}/metadata/${name}`, entries);
-    return name;
   }
 
-  #of(series: number): Held {
+  #of(series: RowId): Held {
     const held = this.#held.get(series) ?? { revision: -1, state: '', texts: new Map<string, Buffer>(), bytes: 0 };
     this.#held.delete(series);
     this.#held.set(series, held);
     return held;
   }
 
-  #weigh(series: number, held: Held): void {
+  #weigh(series: RowId, held: Held): void {
+    if (this.#held.get(series) !== held) return; // it went while its question waited
     this.#bytes -= held.bytes;
     held.bytes = (held.views?.length ?? 0) * RECORD_BYTES + (held.recent?.bytes ?? 0);
     for (const text of held.texts.values()) held.bytes += text.length;
@@ -285,44 +248,4 @@ function plainText(row: SeriesRow, record: EntryRecord, { head, charset }: Heade
       }),
     );
   }
-}
-
-const readers = new WeakMap<Database, MetadataReader>();
-/** A reader's connections all know its metadata. */
-export const bindMetadata = (db: Database, reader: MetadataReader): void => void readers.set(db, reader);
-
-export function metadataReaderOf(db: Database): MetadataReader {
-  const reader = readers.get(db);
-  if (!reader) throw new Error('a connection without metadata');
-  return reader;
-}
-
-export function seriesRow(db: Database, series: number): SeriesRow | undefined {
-  return statement(db, `${SERIES_ROW} WHERE series.id = ?`).get(series) as unknown as SeriesRow | undefined;
-}
-
-/**
- * Whole headers as DICOM JSON, corrections laid over, by SOP Instance UID: for matching and returning what rows and blocks do not hold.
- * Without UIDs: every instance that shows.
- */
-export function instanceJson(
-  db: Database,
-  series: number,
-  sopInstanceUids?: ReadonlySet<string>,
-): Map<string, JsonAttributes> {
-  const found = new Map<string, JsonAttributes>();
-  const row = seriesRow(db, series);
-  if (!row) return found;
-  const reader = metadataReaderOf(db);
-  const records = reader
-    .views(db, row)
-    .flatMap((view) =>
-      view.shown && (!sopInstanceUids || sopInstanceUids.has(view.sopInstanceUid)) ? [view.shown] : [],
-    );
-  const texts = reader.texts(db, row, records);
-  records.forEach((record, index) => {
-    const text = texts[index]!.toString('utf8').replaceAll(ROOT_MARK_TEXT, '');
-    found.set(record.sopInstanceUid, JSON.parse(text) as JsonAttributes);
-  });
-  return found;
 }

@@ -1,9 +1,7 @@
 import { hash } from 'node:crypto';
 import type { MetadataRequest } from '#proto/index/v1/index.ts';
-import { seriesInScope } from '../adapters/sqlite/queries.ts';
-import { type Database, statement } from '../adapters/sqlite/schema.ts';
-import type { SettledSeries } from '../adapters/sqlite/settling.ts';
-import { metadataReaderOf, SERIES_ROW, type SeriesRow } from './read.ts';
+import { type Asked, refuseNothing } from '../questions/queries.ts';
+import type { Rows } from '../questions/reading.ts';
 import { withRoot } from './text.ts';
 
 const PART_BYTES = 256 * 1024;
@@ -12,38 +10,33 @@ const INSTANCES_AT_ONCE = 64;
 
 /** First { found, etag }, then the JSON array's bytes in parts. */
 export function* metadata(
-  db: Database,
+  { reader, kept }: Asked,
   tenant: string,
   request: MetadataRequest,
-): Generator<{ found: boolean; etag: string } | Uint8Array | undefined> {
+): Rows<{ found: boolean; etag: string } | Uint8Array> {
   const one = (uid: string): string[] => (uid === '' ? [] : [uid]);
-  const reader = metadataReaderOf(db);
-  const series = seriesInScope(db, tenant, {
+  const scope = {
     studyInstanceUids: one(request.studyInstanceUid),
     seriesInstanceUids: one(request.seriesInstanceUid),
     sopInstanceUids: one(request.sopInstanceUid),
-  });
-  const shown = series.map((row) => ({
-    row,
-    records: reader
-      .views(db, row)
-      .flatMap((view) =>
-        view.shown && (request.sopInstanceUid === '' || view.sopInstanceUid === request.sopInstanceUid)
-          ? [view.shown]
-          : [],
-      ),
-  }));
-  for (const { row, records } of shown) reader.ensure(db, row, records);
+  };
+  refuseNothing(scope);
+  const series = yield* reader.seriesInScope(tenant, scope);
+  const shown = [];
+  for (const row of series) {
+    const views = yield* kept.views(reader, row);
+    const records = views.flatMap((view) =>
+      view.shown && (request.sopInstanceUid === '' || view.sopInstanceUid === request.sopInstanceUid)
+        ? [view.shown]
+        : [],
+    );
+    shown.push({ row, records });
+  }
+  for (const { row, records } of shown) yield* kept.ensure(reader, row, records);
   const found = shown.some(({ records }) => records.length > 0);
   const state = shown.map(({ row, records }) => `${row.seriesInstanceUid}:${row.revision}:${records.length}`);
-  const corrected = statement(
-    db,
-    `SELECT count(*) AS n, max(sort) AS last FROM controls WHERE kind = 'identity'`,
-  ).get();
-  const etag = hash('sha256', JSON.stringify([state, corrected, request.bulkDataRoot, generationOf(db)]), 'hex').slice(
-    0,
-    32,
-  );
+  const merges = yield* reader.stateOfMerges(tenant);
+  const etag = hash('sha256', JSON.stringify([state, merges, request.bulkDataRoot]), 'hex').slice(0, 32);
   yield { found, etag };
   if (!found) return;
   // As it stands within a JSON string.
@@ -53,7 +46,8 @@ export function* metadata(
   let first = true;
   for (const { row, records } of shown)
     for (let from = 0; from < records.length; from += INSTANCES_AT_ONCE) {
-      for (const text of reader.texts(db, row, records.slice(from, from + INSTANCES_AT_ONCE))) {
+      const texts = yield* kept.texts(reader, row, records.slice(from, from + INSTANCES_AT_ONCE));
+      for (const text of texts) {
         if (!first) parts.push(COMMA);
         first = false;
         const pieces = withRoot(text, root);
@@ -70,22 +64,3 @@ export function* metadata(
   yield Buffer.concat(parts);
 }
 const COMMA = Buffer.from(',');
-
-/** Revisions count from one in each file: an ETag of the one before must not hold in the next. */
-const generationOf = (db: Database): unknown =>
-  statement(db, `SELECT value FROM meta WHERE key = 'created'`).get()?.value;
-
-/** Writes the metadata object of each of the study's series; what the writer then takes over. */
-export function* metadataObjects(db: Database, study: number): Generator<SettledSeries> {
-  const reader = metadataReaderOf(db);
-  const rows = statement(db, `${SERIES_ROW} WHERE series.study = ?`).all(study) as unknown as SeriesRow[];
-  for (const row of rows) {
-    const through = statement(db, 'SELECT coalesce(max(id), 0) AS id FROM recent_heads WHERE series = ?').get(row.id)!;
-    yield {
-      series: row.id,
-      revision: row.revision,
-      metadata: reader.write(db, row),
-      headsThrough: through.id as number,
-    };
-  }
-}

@@ -1,46 +1,15 @@
 import { hexOf, Tag } from '#dicom/tags.ts';
-import { GantryError } from '#platform/errors.ts';
-import type { Database } from '../adapters/sqlite/schema.ts';
-import { statement } from '../adapters/sqlite/schema.ts';
 import { orderOf } from '../fold/order.ts';
 import type { EntryRecord, JsonAttributes, JsonElement, LevelDoc, SeriesDoc, StudyDoc } from '../fold/types.ts';
-import { type MetadataReader, SERIES_ROW, type SeriesRow } from '../metadata/read.ts';
+import type { RowId } from '../questions/reader.ts';
 import { homeOf, isKnown } from './levels.ts';
 import type { Attribute, Entity } from './match.ts';
-import type { SearchLimits } from './settings.ts';
+import type { Related, SeriesFields, Source, StudyFields } from './source.ts';
 
 /**
  * Patients, studies, series and instances as a search sees them. `attributes` is what keys are tried against: every value that a live
  * instance carries. `shown` is what a row says: the winner's. Nothing is read or parsed before somebody asks.
  */
-export interface Source {
-  db: Database;
-  reader: MetadataReader;
-  budget: Budget;
-}
-
-/** What one question may still cost; spent, it is too broad (PS3.18 §8.3.4: 413). */
-export class Budget {
-  #studies: number;
-  #headers: number;
-
-  constructor(limits: SearchLimits) {
-    this.#studies = limits.studiesScannedMax;
-    this.#headers = limits.headersScannedMax;
-  }
-  study(): void {
-    if (this.#studies-- <= 0) throw tooBroad('studies');
-  }
-  headers(count: number): void {
-    if ((this.#headers -= count) < 0) throw tooBroad('headers');
-  }
-}
-const tooBroad = (what: string) =>
-  new GantryError(
-    'too-broad',
-    `the search would read too many ${what}: narrow it by patient, date, accession number or UID`,
-  );
-
 const value = (vr: string, ...Value: unknown[]): JsonElement => (Value.length > 0 ? { vr, Value } : { vr });
 
 function variants(doc: LevelDoc, hex: string): Attribute[] {
@@ -62,32 +31,29 @@ abstract class Known implements Entity {
 
 export class StudyEntity extends Known {
   readonly source: Source;
-  readonly id: number;
-  #row: Record<string, unknown> | undefined;
+  readonly id: RowId;
+  #row: StudyFields | undefined;
   #doc: StudyDoc | undefined;
-  #related: { studies: number; series: number; instances: number } | undefined;
+  #related: Related | undefined;
 
-  constructor(source: Source, id: number) {
+  constructor(source: Source, id: RowId) {
     super();
     this.source = source;
     this.id = id;
   }
 
-  get row(): Record<string, unknown> {
-    this.#row ??= statement(
-      this.source.db,
-      'SELECT study_instance_uid, patient, first_order, series, instances, conflicts, disagrees, doc FROM studies WHERE id = ?',
-    ).get(this.id)!;
+  get row(): StudyFields {
+    this.#row ??= this.source.store.study(this.id);
     return this.#row;
   }
   get uid(): string {
-    return this.row.study_instance_uid as string;
+    return this.row.study_instance_uid;
   }
   get conflict(): boolean {
-    return (this.row.disagrees as number) > 0 || (this.row.conflicts as number) > 0;
+    return this.row.disagrees > 0 || this.row.conflicts > 0;
   }
   get doc(): StudyDoc {
-    this.#doc ??= JSON.parse(this.row.doc as string) as StudyDoc;
+    this.#doc ??= JSON.parse(this.row.doc) as StudyDoc;
     return this.#doc;
   }
 
@@ -126,58 +92,51 @@ export class StudyEntity extends Known {
   }
 
   get related() {
-    this.#related ??= relatedTo(this.source.db, this.row.patient as number);
+    this.#related ??= this.source.store.related(this.row.patient);
     return this.#related;
   }
 
   /** In no order: whoever wants one sorts. */
   *series(): Generator<SeriesEntity> {
-    const rows = statement(
-      this.source.db,
-      'SELECT id, series_instance_uid, first_order, series_number, instances, conflicts, doc FROM series WHERE study = ? AND instances > 0',
-    ).all(this.id);
-    for (const row of rows) yield new SeriesEntity(this.source, this, row);
+    for (const row of this.source.store.series(this.id)) yield new SeriesEntity(this.source, this, row);
   }
 
   /** The instance whose values the rows of the study show. */
   representative(): InstanceEntity | undefined {
+    return this.firstSeries()?.representative();
+  }
+  firstSeries(): SeriesEntity | undefined {
     const all = [...this.series()];
-    const first = all.find((one) => one.row.first_order === this.row.first_order) ?? all[0];
-    return first?.representative();
+    return all.find((one) => one.row.first_order === this.row.first_order) ?? all[0];
   }
 }
 
 export class SeriesEntity extends Known {
   readonly source: Source;
   readonly study: StudyEntity;
-  readonly row: Record<string, unknown>;
+  readonly row: SeriesFields;
   #doc: SeriesDoc | undefined;
-  #read: SeriesRow | undefined;
   #together: readonly InstanceEntity[] = [];
 
-  constructor(source: Source, study: StudyEntity, row: Record<string, unknown>) {
+  constructor(source: Source, study: StudyEntity, row: SeriesFields) {
     super();
     this.source = source;
     this.study = study;
     this.row = row;
   }
 
-  get id(): number {
-    return this.row.id as number;
+  get id(): RowId {
+    return this.row.id;
   }
   get uid(): string {
-    return this.row.series_instance_uid as string;
+    return this.row.series_instance_uid;
   }
   get doc(): SeriesDoc {
-    this.#doc ??= JSON.parse(this.row.doc as string) as SeriesDoc;
+    this.#doc ??= JSON.parse(this.row.doc) as SeriesDoc;
     return this.#doc;
   }
   get conflict(): boolean {
-    return (this.row.conflicts as number) > 0 || Object.keys(this.doc.values).length > 0;
-  }
-  get readable(): SeriesRow {
-    this.#read ??= statement(this.source.db, `${SERIES_ROW} WHERE series.id = ?`).get(this.id) as unknown as SeriesRow;
-    return this.#read;
+    return this.row.conflicts > 0 || Object.keys(this.doc.values).length > 0;
   }
 
   shown(tag: number): JsonElement | undefined {
@@ -195,8 +154,8 @@ export class SeriesEntity extends Known {
 
   /** By InstanceNumber, then UID: only what shows. */
   instances(): InstanceEntity[] {
-    return this.source.reader
-      .views(this.source.db, this.readable)
+    return this.source.store
+      .instances(this)
       .filter((view) => view.shown)
       .map((view) => new InstanceEntity(this, view.shown!, view.conflict));
   }
@@ -213,23 +172,25 @@ export class SeriesEntity extends Known {
 
   /** One metadata object is opened once for many headers, and nothing is read that no page needs. */
   readHeaderOf(instance: InstanceEntity): void {
+    this.readHeaders(this.with(instance));
+  }
+  with(instance: InstanceEntity): readonly InstanceEntity[] {
     const at = this.#together.indexOf(instance);
-    this.#readHeaders(at < 0 ? [instance] : this.#together.slice(at, at + HEADERS_AT_ONCE));
+    return at < 0 ? [instance] : this.#together.slice(at, at + HEADERS_AT_ONCE);
   }
 
-  /** Where keys ask for what only headers hold. */
-  readAllHeaders(instances: readonly InstanceEntity[]): void {
+  /** Where keys ask for what only headers hold: so many at a time. */
+  *portions(instances: readonly InstanceEntity[]): Generator<readonly InstanceEntity[]> {
     for (let at = 0; at < instances.length; at += 8 * HEADERS_AT_ONCE)
-      this.#readHeaders(instances.slice(at, at + 8 * HEADERS_AT_ONCE));
+      yield instances.slice(at, at + 8 * HEADERS_AT_ONCE);
   }
 
-  #readHeaders(instances: readonly InstanceEntity[]): void {
+  readHeaders(instances: readonly InstanceEntity[]): void {
     const lacking = instances.filter((one) => !one.hasHeader);
     if (lacking.length === 0) return;
     this.source.budget.headers(lacking.length);
-    const texts = this.source.reader.texts(
-      this.source.db,
-      this.readable,
+    const texts = this.source.store.texts(
+      this,
       lacking.map((one) => one.record),
     );
     for (const [at, one] of lacking.entries()) one.giveHeader(texts[at]!);
@@ -301,30 +262,25 @@ const numberOr = (text: string): number | string => (/^[+-]?\d{1,15}$/.test(text
 
 export class PatientEntity extends Known {
   readonly source: Source;
-  readonly id: number;
-  #row: Record<string, unknown> | undefined;
+  readonly id: RowId;
   #doc: LevelDoc | undefined;
-  #related: { studies: number; series: number; instances: number } | undefined;
+  #related: Related | undefined;
 
-  constructor(source: Source, id: number) {
+  constructor(source: Source, id: RowId) {
     super();
     this.source = source;
     this.id = id;
   }
 
-  get row(): Record<string, unknown> {
-    this.#row ??= statement(this.source.db, 'SELECT doc FROM patients WHERE id = ?').get(this.id)!;
-    return this.#row;
-  }
   get doc(): LevelDoc {
-    this.#doc ??= JSON.parse(this.row.doc as string) as LevelDoc;
+    this.#doc ??= JSON.parse(this.source.store.patient(this.id).doc) as LevelDoc;
     return this.#doc;
   }
   get conflict(): boolean {
     return Object.keys(this.doc.values).length > 0;
   }
   get related() {
-    this.#related ??= relatedTo(this.source.db, this.id);
+    this.#related ??= this.source.store.related(this.id);
     return this.#related;
   }
 
@@ -348,11 +304,7 @@ export class PatientEntity extends Known {
 
   /** The first comes first: its values are the patient's. */
   *studies(): Generator<StudyEntity> {
-    const rows = statement(
-      this.source.db,
-      'SELECT id FROM studies WHERE patient = ? AND instances > 0 ORDER BY first_order',
-    ).all(this.id);
-    for (const row of rows) yield new StudyEntity(this.source, row.id as number);
+    for (const id of this.source.store.studiesOf(this.id)) yield new StudyEntity(this.source, id);
   }
 
   representative(): InstanceEntity | undefined {
@@ -360,9 +312,3 @@ export class PatientEntity extends Known {
     return undefined;
   }
 }
-
-const relatedTo = (db: Database, patient: number) =>
-  statement(
-    db,
-    'SELECT count(*) AS studies, coalesce(sum(series), 0) AS series, coalesce(sum(instances), 0) AS instances FROM studies WHERE patient = ? AND instances > 0',
-  ).get(patient) as unknown as { studies: number; series: number; instances: number };

@@ -5,14 +5,18 @@ import { join } from 'node:path';
 import { encodeHead, skim } from '#dicom/skim.ts';
 import { hexOf, parseAttributePath } from '#dicom/tags.ts';
 import { encodeDataSet } from '#dicom/write.ts';
+import type { SearchRequest, SearchRow } from '#proto/index/v1/index.ts';
 import { Entry, type Instance, TableOfContents } from '#proto/storage/v1/log.ts';
+import { bindReader } from '../adapters/sqlite/reader.ts';
 import type { Database } from '../adapters/sqlite/schema.ts';
 import { openIndex, prepareIndex } from '../adapters/sqlite/schema.ts';
+import { SqliteSearchStore } from '../adapters/sqlite/search-store.ts';
 import { IndexWriter } from '../adapters/sqlite/writer.ts';
 import { describe } from '../fold/describe.ts';
 import type { VersionPolicy } from '../fold/types.ts';
-import { bindMetadata, MetadataReader } from '../metadata/read.ts';
 import { type CaseInstance, uidOf } from './matching-cases.ts';
+import { runSearch } from './search.ts';
+import { SEARCH_LIMITS, type SearchLimits } from './settings.ts';
 
 const EXPLICIT = '1.2.840.10008.1.2.1';
 const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
@@ -38,6 +42,7 @@ export function dataSetOfCase(one: CaseInstance): Buffer {
 export class TestArchive {
   readonly db: Database;
   readonly writer: IndexWriter;
+  readonly search: SqliteSearchStore;
   readonly #sequences = new Map<string, number>();
 
   constructor(options: { path?: string; policy?: VersionPolicy } = {}) {
@@ -45,7 +50,20 @@ export class TestArchive {
     this.db = openIndex(path);
     prepareIndex(this.db, { policy });
     this.writer = new IndexWriter(this.db, { policy, describe });
-    bindMetadata(this.db, new MetadataReader(mkdtempSync(join(tmpdir(), 'gantry-search-')), 64 * 2 ** 20));
+    this.search = new SqliteSearchStore(bindReader(this.db, mkdtempSync(join(tmpdir(), 'gantry-search-'))));
+  }
+
+  ask(request: SearchRequest, tenant = 'main', limits: SearchLimits = SEARCH_LIMITS): SearchRow[] {
+    const rows: SearchRow[] = [];
+    // One state from the first row to the last.
+    this.db.exec('BEGIN');
+    try {
+      for (const row of runSearch(this.search, tenant, request, limits))
+        if (row !== undefined && !(row instanceof Promise)) rows.push(row);
+    } finally {
+      this.db.exec('COMMIT');
+    }
+    return rows;
   }
 
   store(cases: readonly CaseInstance[], tenant = 'main'): void {

@@ -13,11 +13,11 @@ import { DEPTH, homeOf, type SearchLevel } from './levels.ts';
  */
 export type Place = readonly (string | number)[];
 export interface OrderKey {
-  /** An expression over the row of the level (studies, patients), or, for series and instances, a tag. */
-  sql: string;
-  tag: number;
+  tag: number; // PATIENT_KEY: of a patient's row
   descending: boolean;
 }
+/** What parts two patients of one name: their identity. */
+export const PATIENT_KEY = 0;
 export interface Order {
   /** Of patients at PATIENT level, else of studies. */
   rows: OrderKey[];
@@ -28,7 +28,7 @@ export interface Order {
   signature: string;
 }
 
-const key = (sql: string, tag: number, descending = false): OrderKey => ({ sql, tag, descending });
+const key = (tag: number, descending = false): OrderKey => ({ tag, descending });
 
 export function orderOf(request: SearchRequest, level: SearchLevel): Order {
   const order: Order = { rows: [], series: [], instances: [], indexed: false, signature: '' };
@@ -36,30 +36,27 @@ export function orderOf(request: SearchRequest, level: SearchLevel): Order {
   for (const { tag, descending } of request.orderBy) {
     const home = homeOf(tag);
     if (DEPTH[home] > DEPTH[level]) throw unordered(tag);
-    if (level === 'PATIENT') order.rows.push(key(patientSql(tag), tag, descending));
-    else if (home === 'PATIENT' || home === 'STUDY') order.rows.push(key(studySql(tag), tag, descending));
-    else if (home === 'SERIES') order.series.push(key('', tag, descending));
-    else if (INSTANCE_ORDERS.has(tag)) order.instances.push(key('', tag, descending));
+    if (home === 'PATIENT' || home === 'STUDY') {
+      if (!(level === 'PATIENT' ? PATIENT_ORDERS : STUDY_ORDERS).has(tag)) throw unordered(tag);
+      order.rows.push(key(tag, descending));
+    } else if (home === 'SERIES') order.series.push(key(tag, descending));
+    else if (INSTANCE_ORDERS.has(tag)) order.instances.push(key(tag, descending));
     else throw unordered(tag);
   }
   order.signature = [`${level} `, ...request.orderBy.map((one) => (one.descending ? '-' : '') + hexOf(one.tag))].join(
     '',
   );
   if (level === 'PATIENT') {
-    if (order.rows.length === 0) order.rows.push(key('name', Tag.PatientName));
-    order.rows.push(key('key', 0));
+    if (order.rows.length === 0) order.rows.push(key(Tag.PatientName));
+    order.rows.push(key(PATIENT_KEY));
   } else if (order.rows.length === 0) {
     order.indexed = true;
-    order.rows.push(
-      key('study_date', Tag.StudyDate, true),
-      key('study_time', Tag.StudyTime, true),
-      key('study_instance_uid', Tag.StudyInstanceUID, true),
-    );
-  } else order.rows.push(key('study_instance_uid', Tag.StudyInstanceUID));
-  if (order.series.length === 0) order.series.push(key('', Tag.SeriesNumber));
-  order.series.push(key('', Tag.SeriesInstanceUID));
-  if (order.instances.length === 0) order.instances.push(key('', Tag.InstanceNumber));
-  order.instances.push(key('', Tag.SOPInstanceUID));
+    order.rows.push(key(Tag.StudyDate, true), key(Tag.StudyTime, true), key(Tag.StudyInstanceUID, true));
+  } else order.rows.push(key(Tag.StudyInstanceUID));
+  if (order.series.length === 0) order.series.push(key(Tag.SeriesNumber));
+  order.series.push(key(Tag.SeriesInstanceUID));
+  if (order.instances.length === 0) order.instances.push(key(Tag.InstanceNumber));
+  order.instances.push(key(Tag.SOPInstanceUID));
   return order;
 }
 
@@ -72,44 +69,22 @@ const INSTANCE_ORDERS: ReadonlySet<number> = new Set([
   Tag.NumberOfFrames,
 ]);
 
-function studySql(tag: number): string {
-  switch (tag) {
-    case Tag.StudyInstanceUID:
-      return 'study_instance_uid';
-    case Tag.StudyDate:
-      return 'study_date';
-    case Tag.StudyTime:
-      return 'study_time';
-    case Tag.NumberOfStudyRelatedInstances:
-      return 'instances';
-    case Tag.NumberOfStudyRelatedSeries:
-      return 'series';
-    case Tag.ModalitiesInStudy:
-      return "ifnull(json_extract(doc, '$.modalities'), '')";
-    default:
-      if (LEVEL_TAGS.STUDY.includes(tag)) return valueSql('$.attributes', tag);
-      if (LEVEL_TAGS.PATIENT.includes(tag)) return valueSql('$.patient.attributes', tag);
-      throw unordered(tag);
-  }
-}
-
-function patientSql(tag: number): string {
-  if (!LEVEL_TAGS.PATIENT.includes(tag)) throw unordered(tag);
-  return valueSql('$.attributes', tag);
-}
-
-function valueSql(at: string, tag: number): string {
-  const vr = vrOf(tag);
-  if (vr === 'SQ') throw unordered(tag);
-  const value = `json_extract(doc, '${at}."${hexOf(tag)}".Value[0]${vr === 'PN' ? '.Alphabetic' : ''}')`;
-  if (vr === 'IS' || vr === 'DS') return `ifnull(CAST(${value} AS REAL), 9e999)`;
-  return vr === 'PN' ? `upper(ifnull(${value}, ''))` : `ifnull(CAST(${value} AS TEXT), '')`;
-}
+const plain = (tag: number): boolean => vrOf(tag) !== 'SQ';
+/** What patients and studies can be ordered by: of their documents what is no sequence. */
+export const PATIENT_ORDERS: ReadonlySet<number> = new Set(LEVEL_TAGS.PATIENT.filter(plain));
+export const STUDY_ORDERS: ReadonlySet<number> = new Set([
+  ...PATIENT_ORDERS,
+  ...LEVEL_TAGS.STUDY.filter(plain),
+  Tag.StudyInstanceUID,
+  Tag.NumberOfStudyRelatedInstances,
+  Tag.NumberOfStudyRelatedSeries,
+  Tag.ModalitiesInStudy,
+]);
 
 const unordered = (tag: number): GantryError =>
   new GantryError('invalid-argument', `rows cannot be ordered by ${hexOf(tag)}`, { offendingElements: [tag] });
 
-/** SQLite compares text by its bytes; so do we, or a cursor would stand elsewhere than its row. */
+/** Stores compare text by its bytes; so do we, or a cursor would stand elsewhere than its row. */
 export function comparePlaces(a: Place, b: Place, keys: readonly OrderKey[]): number {
   for (let n = 0; n < keys.length; n++) {
     const [left, right] = [a[n] ?? '', b[n] ?? ''];
@@ -124,9 +99,6 @@ export function comparePlaces(a: Place, b: Place, keys: readonly OrderKey[]): nu
   }
   return 0;
 }
-
-export const orderBySql = (keys: readonly OrderKey[]): string =>
-  keys.map((one) => one.sql + (one.descending ? ' DESC' : '')).join(', ');
 
 /** Text, but a number where it is one; what is none comes last. */
 export function numberPlace(text: string): number {

@@ -1,59 +1,10 @@
-import type { SearchRow } from '#proto/index/v1/index.ts';
-import { SearchRequest } from '#proto/index/v1/index.ts';
-import type { Database } from '../adapters/sqlite/schema.ts';
-import { statement } from '../adapters/sqlite/schema.ts';
-import { StudyEntity } from './entities.ts';
+import type { Reading } from '../questions/reading.ts';
+import { InstanceEntity, PatientEntity, SeriesEntity, StudyEntity } from './entities.ts';
 import type { RowBuilder, RowEntity } from './rows.ts';
-import type { SearchLimits } from './settings.ts';
 
-/**
- * What a reader keeps because it is asked again and again: the rows of studies, and whole answers until the index changes. Worklists
- * poll: the same list, by many viewers, every few seconds. Measured: adr/0043.
- */
-const ANSWERS_MAX = 32; // of each connection: 8 MiB at the most
-const ANSWER_BYTES_MAX = 2 ** 18; // three lists of a hundred studies
+/** What is kept because it is asked again and again: worklists poll the same list, by many viewers, every few seconds. Measured: adr/0043. */
 const ROWS_MAX = 2_000; // of each signature: with their documents 40 MB of a thread at the most
 const SIGNATURES_MAX = 8;
-
-interface Answers {
-  version: number;
-  bySignature: Map<string, SearchRow[]>;
-}
-const answers = new WeakMap<Database, Answers>();
-
-/** SQLite's data_version changes whenever another connection has committed; the total of changes when this one has. */
-const versionOf = (db: Database): number =>
-  (statement(db, 'PRAGMA data_version').get()!.data_version as number) * 2 ** 32 +
-  (statement(db, 'SELECT total_changes() AS changes').get()!.changes as number);
-
-export function rememberedAnswer(
-  db: Database,
-  tenant: string,
-  request: SearchRequest,
-  limits: SearchLimits,
-): { rows: readonly SearchRow[] | undefined; keep(rows: SearchRow[]): void } {
-  // The snapshot of a read transaction begins with its first read, so the version is that of what will be read.
-  statement(db, 'SELECT 1 FROM tenants LIMIT 1').get();
-  const version = versionOf(db);
-  let known = answers.get(db);
-  if (known?.version !== version) answers.set(db, (known = { version, bySignature: new Map() }));
-  const { bySignature } = known;
-  const signature = `${tenant}\u0000${Object.values(limits).join()}\u0000${Buffer.from(SearchRequest.encode(request).finish()).toString('latin1')}`;
-  const rows = bySignature.get(signature);
-  if (rows) {
-    bySignature.delete(signature);
-    bySignature.set(signature, rows); // the last used is the last to go
-  }
-  return {
-    rows,
-    keep(fresh) {
-      const bytes = fresh.reduce((sum, row) => sum + row.dataSetJson.length, 0);
-      if (bytes > ANSWER_BYTES_MAX) return;
-      bySignature.set(signature, fresh);
-      if (bySignature.size > ANSWERS_MAX) bySignature.delete(bySignature.keys().next().value!);
-    },
-  };
-}
 
 interface KeptRow {
   doc: string;
@@ -76,11 +27,40 @@ export function rememberedRow(builder: RowBuilder, entity: RowEntity): Buffer {
     if (rows.size > SIGNATURES_MAX) rows.delete(rows.keys().next().value!);
   }
   const kept = alike.get(entity.uid);
-  const { doc, series, instances } = entity.row as unknown as KeptRow;
+  const { doc, series, instances } = entity.row;
   if (kept && kept.doc === doc && kept.series === series && kept.instances === instances) return kept.json;
   const json = builder.build(entity);
   alike.delete(entity.uid);
   alike.set(entity.uid, { doc, series, instances, json });
   if (alike.size > ROWS_MAX) alike.delete(alike.keys().next().value!);
   return json;
+}
+
+/** Brings what the row will read, in a store that must be waited for. */
+export function* prepareRow(builder: RowBuilder, entity: RowEntity): Reading<void> {
+  const source = entity instanceof InstanceEntity ? entity.series.source : entity.source;
+  const { ahead } = source.store;
+  if (!ahead) return;
+  if (builder.needsRelated) yield* ahead.related(patientOf(entity));
+  if (!builder.needsHeader) return;
+  if (entity instanceof InstanceEntity) {
+    const together = entity.series.with(entity).filter((one) => !one.hasHeader);
+    if (!entity.hasHeader) yield* ahead.texts(entity.series, together);
+    return;
+  }
+  if (entity instanceof PatientEntity) yield* ahead.studiesOf(entity);
+  const study = entity instanceof PatientEntity ? [...entity.studies()][0] : entity;
+  if (study instanceof StudyEntity) yield* ahead.series(study);
+  const series = study instanceof StudyEntity ? study.firstSeries() : study;
+  if (!(series instanceof SeriesEntity)) return;
+  yield* ahead.instances(series);
+  const instance = series.representative();
+  if (instance) yield* ahead.texts(series, [instance]);
+}
+
+function patientOf(entity: RowEntity) {
+  if (entity instanceof PatientEntity) return entity.id;
+  const study =
+    entity instanceof StudyEntity ? entity : entity instanceof SeriesEntity ? entity.study : entity.series.study;
+  return study.row.patient;
 }

@@ -40,6 +40,8 @@ export class RowBuilder {
   readonly signature: string;
   /** Nothing but the document of the row goes into it: the row can be kept with it. */
   readonly fromDocument: boolean;
+  readonly needsHeader: boolean;
+  readonly needsRelated: boolean;
   readonly #fields: Field[];
   readonly #root: string;
   readonly #wholeHeader: boolean;
@@ -96,8 +98,9 @@ export class RowBuilder {
       paths?.map((path) => path.map(hexOf)),
     ]);
     this.signature = JSON.stringify([this.#root, this.#wholeHeader, described]);
-    this.fromDocument =
-      !this.#wholeHeader && this.#fields.every((one) => !one.header && !COMPUTED.PATIENT.includes(one.tag));
+    this.needsHeader = this.#wholeHeader || this.#fields.some((one) => one.header);
+    this.needsRelated = this.#fields.some((one) => COMPUTED.PATIENT.includes(one.tag));
+    this.fromDocument = !this.needsHeader && !this.needsRelated;
   }
 
   build(entity: RowEntity): Buffer {

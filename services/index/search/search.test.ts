@@ -15,8 +15,7 @@ const { db } = archive;
 
 type Given = Parameters<typeof SearchRequest.fromPartial>[0];
 const rowsIn = (own: TestArchive, given: Given, tenant = 'main', limits?: Partial<SearchLimits>): SearchRow[] => {
-  const options = limits ? { limits: { ...SEARCH_LIMITS, ...limits } } : {};
-  return [...runSearch(own.db, tenant, SearchRequest.fromPartial(given), options)].filter((row) => row !== undefined);
+  return own.ask(SearchRequest.fromPartial(given), tenant, { ...SEARCH_LIMITS, ...limits });
 };
 const ask = (given: Given, limits?: Partial<SearchLimits>): SearchRow[] => rowsIn(archive, given, 'main', limits);
 const model = (row: SearchRow) =>
@@ -396,7 +395,7 @@ test('what is remembered is forgotten when it is no longer true', () => {
 test('an answer that nobody reads to its end leaves nothing open', () => {
   for (const level of ['PATIENT', 'STUDY', 'SERIES', 'IMAGE']) {
     for (const _ of runSearch(
-      db,
+      archive.search,
       'main',
       SearchRequest.fromPartial({ level, limit: 5, match: [key('StudyDate', '19000101-')] }),
     ))
@@ -418,7 +417,7 @@ test('a search that finds nothing for long lets others have their turn', () => {
   );
   for (const level of ['STUDY', 'PATIENT', 'IMAGE']) {
     const request = SearchRequest.fromPartial({ level, match: [key('PatientComments', 'nobody')] });
-    const all = [...runSearch(own.db, 'main', request)];
+    const all = [...runSearch(own.search, 'main', request)];
     assert.ok(all.every((row) => row === undefined));
     if (level === 'PATIENT') continue; // one patient
     assert.equal(all.length, 2, level);

@@ -1,8 +1,8 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { type IndexState, summarize } from '../../fold/model.ts';
 import type { LevelDoc, SeriesDoc, StudyDoc } from '../../fold/types.ts';
+import { keysOf } from '../../state/keys.ts';
 import { instancesOf } from './read.ts';
-import { keysOf } from './study-rows.ts';
 
 /** The whole index of a tenant as `modelOf` says it, for comparison: `verify` and the tests. Checks that its inner copies agree. */
 export function dumpIndex(db: DatabaseSync, tenant: string): IndexState {

@@ -1,13 +1,9 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { EntryId, Instance } from '#proto/storage/v1/log.ts';
 import { idKey } from '../../fold/order.ts';
-import { ByteReader, ByteWriter } from './bytes.ts';
+import { ByteReader, ByteWriter } from '../../state/bytes.ts';
+import type { Header, RecentHeads } from '../../state/heads.ts';
 import { type Database, statement } from './schema.ts';
-
-export interface Header {
-  head: Buffer;
-  charset: string;
-}
 
 const HEADS_PER_ROW = 64;
 
@@ -30,17 +26,14 @@ export function keepHeads(
   }
 }
 
-/** Headers that were read and unpacked before: rows are only added, until the series settles and they all go. */
-export interface RecentHeads {
-  /** By entry (`idKey`). */
-  readonly heads: Map<string, Header>;
+/** Rows are only added, until the series settles and they all go. */
+export interface RecentRows extends RecentHeads {
   last: number;
   rows: number;
-  bytes: number;
 }
 
 /** Goes on from what was read before, where that is still there: unpacking is most of what a frame of a growing series would cost. */
-export function recentHeads(db: Database, series: number, before?: RecentHeads): RecentHeads {
+export function recentHeads(db: Database, series: number, before?: RecentRows): RecentRows {
   const { rows } = statement(db, 'SELECT count(*) AS rows FROM recent_heads WHERE series = ? AND id <= ?').get(
     series,
     before?.last ?? 0,

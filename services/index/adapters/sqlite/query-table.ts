@@ -1,4 +1,3 @@
-import type { DatabaseSync } from 'node:sqlite';
 import type {
   ConflictsRequest,
   EntriesRequest,
@@ -9,10 +8,14 @@ import type {
   SettledRequest,
   TrashRequest,
 } from '#proto/index/v1/index.ts';
-import { metadata, metadataObjects } from '../../metadata/serve.ts';
+import { metadata } from '../../metadata/serve.ts';
+import { conflicts, entries, fates, locate, settled, trash } from '../../questions/queries.ts';
+import { now } from '../../questions/reading.ts';
 import { runSearch } from '../../search/search.ts';
 import type { SearchLimits } from '../../search/settings.ts';
-import { conflicts, counts, entries, fates, locate, settled, trash } from './queries.ts';
+import { metadataObjects } from './metadata-objects.ts';
+import type { SqliteReader } from './reader.ts';
+import { SqliteSearchStore } from './search-store.ts';
 
 interface Args<Request> {
   tenant: string;
@@ -20,16 +23,18 @@ interface Args<Request> {
 }
 
 /** Every question that a reader answers: `store.query(name, { tenant, request })` streams what the iterable yields. */
-export const QUERIES: Record<string, (db: DatabaseSync, args: never) => Iterable<unknown>> = {
-  search: (db, { tenant, request, limits }: Args<SearchRequest> & { limits: SearchLimits }) =>
-    runSearch(db, tenant, request, { limits }),
-  locate: (db, { tenant, request }: Args<LocateRequest>) => locate(db, tenant, request),
-  counts: (db, { tenant }: Args<unknown>) => [counts(db, tenant)],
-  trash: (db, { tenant, request }: Args<TrashRequest>) => trash(db, tenant, request.studyInstanceUid),
-  conflicts: (db, { tenant, request }: Args<ConflictsRequest>) => conflicts(db, tenant, request.studyInstanceUid),
-  entries: (db, { tenant, request }: Args<EntriesRequest>) => entries(db, tenant, request),
-  settled: (db, { tenant, request }: Args<SettledRequest>) => settled(db, tenant, request),
-  fates: (db, { tenant, request }: Args<FatesRequest>) => fates(db, tenant, request),
-  metadata: (db, { tenant, request }: Args<MetadataRequest>) => metadata(db, tenant, request),
-  metadataObjects: (db, { study }: { study: number }) => metadataObjects(db, study),
+export const QUERIES: Record<string, (reader: SqliteReader, args: never) => Iterable<unknown>> = {
+  search: (reader, { tenant, request, limits }: Args<SearchRequest> & { limits: SearchLimits }) =>
+    runSearch(new SqliteSearchStore(reader), tenant, request, limits),
+  locate: ({ asked }, { tenant, request }: Args<LocateRequest>) => locate(asked, tenant, request),
+  counts: (reader, { tenant }: Args<unknown>) => [now(reader.counts(tenant))],
+  trash: ({ asked }, { tenant, request }: Args<TrashRequest>) => trash(asked, tenant, request.studyInstanceUid),
+  conflicts: ({ asked }, { tenant, request }: Args<ConflictsRequest>) =>
+    conflicts(asked, tenant, request.studyInstanceUid),
+  entries: ({ asked }, { tenant, request }: Args<EntriesRequest>) => entries(asked, tenant, request),
+  settled: ({ asked }, { tenant, request }: Args<SettledRequest>) => settled(asked, tenant, request),
+  fates: ({ asked }, { tenant, request }: Args<FatesRequest>) => fates(asked, tenant, request),
+  metadata: ({ asked }, { tenant, request }: Args<MetadataRequest>) => metadata(asked, tenant, request),
+  metadataObjects: (reader, { directory, study }: { directory: string; study: number }) =>
+    metadataObjects(reader, directory, study),
 };

@@ -1,9 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { compareInstances, viewSeries } from '../../fold/instance.ts';
 import type { EntryRecord, InstanceView, VersionPolicy } from '../../fold/types.ts';
-import { decodeBlock } from './block.ts';
+import { decodeBlock } from '../../state/block.ts';
+import { sopHash } from '../../state/sop-hash.ts';
 import { blockId, statement } from './schema.ts';
-import { sopHash } from './sop-hash.ts';
 
 /** Every entry of a series, in the order of arrival here. */
 export function readBlocks(db: DatabaseSync, series: number): EntryRecord[] {

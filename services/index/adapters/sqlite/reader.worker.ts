@@ -1,8 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 import { GantryError } from '#platform/errors.ts';
-import { bindMetadata, MetadataReader } from '../../metadata/read.ts';
+import { MetadataReader } from '../../metadata/read.ts';
 import { QUERIES } from './query-table.ts';
+import { bindReader, readerOf } from './reader.ts';
 import { openIndex } from './schema.ts';
 import { carry } from './thread.ts';
 
@@ -28,7 +29,7 @@ const SLICE_MS = 10;
 
 const { directory, metadataCacheBytes } = workerData as ReaderData;
 /** Views and texts are kept for one file: another generation numbers its series anew. */
-let metadata: { path: string; reader: MetadataReader } | undefined;
+let metadata: { path: string; kept: MetadataReader } | undefined;
 const idle = new Map<string, DatabaseSync[]>();
 const running = new Map<number, { path: string; db: DatabaseSync; rows: Iterator<unknown> }>();
 
@@ -45,10 +46,10 @@ function take(path: string): DatabaseSync {
         for (const connection of connections) connection.close();
         idle.delete(other);
       }
-    metadata = { path, reader: new MetadataReader(directory, metadataCacheBytes) };
+    metadata = { path, kept: new MetadataReader(metadataCacheBytes) };
   }
   const db = openIndex(path, { readOnly: true });
-  bindMetadata(db, metadata.reader);
+  bindReader(db, directory, metadata.kept);
   return db;
 }
 
@@ -58,7 +59,7 @@ function begin({ run, path, name, args }: RunArgs): Chunk {
   const db = take(path);
   try {
     db.exec('BEGIN'); // one snapshot for all of its statements
-    running.set(run, { path, db, rows: query(db, args as never)[Symbol.iterator]() });
+    running.set(run, { path, db, rows: query(readerOf(db), args as never)[Symbol.iterator]() });
   } catch (error) {
     release(path, db);
     throw error;

@@ -1,6 +1,4 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import { canonical, trimGroup } from '../../search/match-text.ts';
-import { plainDate } from '../../search/match-time.ts';
 
 /** So that nobody outside the adapters names node:sqlite. */
 export type Database = DatabaseSync;
@@ -133,29 +131,7 @@ CREATE TABLE recent_heads (id INTEGER PRIMARY KEY, series INTEGER NOT NULL, data
 CREATE INDEX recent_heads_series ON recent_heads (series);
 `;
 
-export const BLOCK_ENTRIES_MAX = 512;
 export const blockId = (series: number, n: number): number => series * 2 ** 20 + n;
-
-/** What `study_keys` holds, by tag; ModalitiesInStudy (0008,0061) stands for every series' Modality. */
-export const STUDY_KEYS: readonly number[] = [
-  0x00080020, // StudyDate
-  0x00080050, // AccessionNumber
-  0x00080061, // ModalitiesInStudy
-  0x00080090, // ReferringPhysicianName
-  0x00081030, // StudyDescription
-  0x00100010, // PatientName
-  0x00100020, // PatientID
-  0x00100021, // IssuerOfPatientID
-  0x00100030, // PatientBirthDate
-  0x00200010, // StudyID
-];
-
-/**
- * What is looked up is written as it is compared (search/match-text.ts): a person's name without regard to case (PS3.4 C.2.2.2.1), every
- * name group its own row; a date as YYYYMMDD, also where a sender wrote 1993.08.22; everything else as it is.
- */
-export const keyText = (vr: string, text: string): string =>
-  vr === 'PN' ? trimGroup(text) : vr === 'DA' ? (plainDate(text) ?? text) : canonical(text);
 
 export function openIndex(path: string, options: { readOnly?: boolean } = {}): DatabaseSync {
   const db = new DatabaseSync(path, { readOnly: options.readOnly ?? false, timeout: 10_000 });

@@ -1,11 +1,11 @@
 import type { DatabaseSync } from 'node:sqlite';
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { type Correction, correct, correctionsFor, identify, type Merge } from '../../fold/correct.ts';
-import { compactableOf, inLog, orderOfRecord, viewSeries } from '../../fold/instance.ts';
-import { seriesDoc, textOf, type Variant } from '../../fold/levels.ts';
-import type { EntryRecord, JsonAttributes, VersionPolicy } from '../../fold/types.ts';
-import { decodeBlock, encodeBlock } from './block.ts';
-import { BLOCK_ENTRIES_MAX, blockId, statement } from './schema.ts';
+import type { Correction, Merge } from '../../fold/correct.ts';
+import { seriesDoc, textOf } from '../../fold/levels.ts';
+import type { EntryRecord, VersionPolicy } from '../../fold/types.ts';
+import { BLOCK_ENTRIES_MAX, decodeBlock, encodeBlock } from '../../state/block.ts';
+import { SeriesSums } from '../../state/series-sums.ts';
+import { decodeVariants, encodeVariants } from '../../state/variants.ts';
+import { blockId, statement } from './schema.ts';
 
 /** A block still growing is rewritten whole by each commit: short ones keep that cheap, and sixteen of them become one full block. */
 const TAIL_ENTRIES = 32;
@@ -19,30 +19,14 @@ interface Block {
 }
 
 /** One series as the writer holds it: counts and variants always, blocks when somebody looked. */
-export class SeriesState {
+export class SeriesState extends SeriesSums {
   id = 0;
   readonly studyId: number;
-  readonly seriesInstanceUid: string;
-  firstOrder = '';
-  instances = 0;
-  bytes = 0;
-  trashInstances = 0;
-  trashBytes = 0;
-  conflicts = 0;
-  compactable = 0;
-  revision = 0;
-  /** As the headers said; a record's `variant` is an index into it. */
-  raw: JsonAttributes[] = [];
-  /** What the live instances carry, corrections and merges laid over. */
-  effective: (Variant & { variant?: number })[] = [];
   blocks: Block[] = [];
-  /** The set of effective variants, or which is first, has changed: rows above must be written anew. */
-  docChanged = true;
-  #rawIndex = new Map<string, number>();
 
   constructor(studyId: number, seriesInstanceUid: string) {
+    super(seriesInstanceUid);
     this.studyId = studyId;
-    this.seriesInstanceUid = seriesInstanceUid;
   }
 
   static load(db: DatabaseSync, studyId: number, seriesInstanceUid: string): SeriesState {
@@ -61,27 +45,13 @@ export class SeriesState {
     state.conflicts = row.conflicts as number;
     state.compactable = row.compactable as number;
     state.revision = row.revision as number;
-    const { raw, effective } = decodeVariants(row.variants as Uint8Array);
-    state.raw = raw;
-    state.effective = effective;
-    for (const [index, attributes] of raw.entries()) state.#rawIndex.set(JSON.stringify(attributes), index);
-    state.docChanged = false;
+    state.takeVariants(decodeVariants(row.variants as Uint8Array));
     for (const block of statement(db, 'SELECT id, entries FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id').iterate(
       blockId(state.id, 0),
       blockId(state.id, 2 ** 20 - 1),
     ))
       state.blocks.push({ n: (block.id as number) % 2 ** 20, entries: block.entries as number, changed: false });
     return state;
-  }
-
-  variantOf(attributes: JsonAttributes): number {
-    const text = JSON.stringify(attributes);
-    let index = this.#rawIndex.get(text);
-    if (index === undefined) {
-      this.#rawIndex.set(text, (index = this.raw.length));
-      this.raw.push(attributes);
-    }
-    return index;
   }
 
   get recordsHeld(): number {
@@ -150,64 +120,13 @@ export class SeriesState {
     }
   }
 
-  /** A SOP instance that the series did not have, about which nothing was said: what `recompute` would find, without looking. */
-  addFresh(record: EntryRecord, merges: ReadonlyMap<string, Merge>): void {
-    const order = orderOfRecord(record);
-    this.instances++;
-    this.bytes += record.place.length;
-    if (inLog(record)) this.compactable++;
-    let effective = this.effective.find((one) => one.variant === record.variant);
-    if (!effective) {
-      effective = { order, variant: record.variant, attributes: identify(this.raw[record.variant]!, merges) };
-      this.effective.push(effective);
-      this.docChanged = true;
-    } else if (order < effective.order) {
-      effective.order = order;
-      this.docChanged = true;
-    }
-    if (this.firstOrder === '' || order < this.firstOrder) this.firstOrder = order;
-  }
-
-  /** From the entries alone: the path for everything but fresh instances. */
   recompute(
     db: DatabaseSync,
     policy: VersionPolicy,
     corrections: readonly Correction[],
     merges: ReadonlyMap<string, Merge>,
   ): void {
-    this.instances = this.bytes = this.trashInstances = this.trashBytes = this.conflicts = this.compactable = 0;
-    this.firstOrder = '';
-    this.effective = [];
-    this.docChanged = true;
-    const own = corrections.filter(
-      (one) => one.seriesInstanceUid === '' || one.seriesInstanceUid === this.seriesInstanceUid,
-    );
-    const corrected = new Set(own.map((one) => one.sopInstanceUid));
-    const byVariant = new Map<number, Variant & { variant?: number }>();
-    for (const view of viewSeries(this.allRecords(db), policy)) {
-      if (view.trashed.length > 0) this.trashInstances++;
-      for (const one of view.trashed) this.trashBytes += one.place.length;
-      if (view.conflict) this.conflicts++;
-      this.compactable += compactableOf(view);
-      const { shown } = view;
-      if (!shown) continue;
-      this.instances++;
-      this.bytes += shown.place.length;
-      const order = orderOfRecord(shown);
-      if (this.firstOrder === '' || order < this.firstOrder) this.firstOrder = order;
-      const alone = corrected.has(shown.sopInstanceUid);
-      const known = alone ? undefined : byVariant.get(shown.variant);
-      if (known) {
-        if (order < known.order) known.order = order;
-        continue;
-      }
-      const over = correctionsFor(own, this.seriesInstanceUid, alone ? shown.sopInstanceUid : '');
-      const attributes = identify(correct(this.raw[shown.variant]!, over), merges);
-      const effective: Variant & { variant?: number } = { order, attributes };
-      if (over.length === 0) effective.variant = shown.variant;
-      if (!alone) byVariant.set(shown.variant, effective);
-      this.effective.push(effective);
-    }
+    this.recomputeFrom(this.allRecords(db), policy, corrections, merges);
   }
 
   /** Gives a new series its id. */
@@ -265,66 +184,4 @@ export class SeriesState {
       );
     }
   }
-}
-
-/**
- * Variants mostly differ from the first in an attribute or two (a scanner that writes each image's own SeriesTime makes hundreds), so only
- * that is written.
- */
-interface Difference {
-  set: JsonAttributes;
-  unset: string[];
-}
-interface StoredVariants {
-  base: JsonAttributes;
-  raw: Difference[];
-  effective: { order: string; variant?: number | undefined; differs?: Difference }[];
-}
-
-function differenceOf(base: JsonAttributes, attributes: JsonAttributes): Difference {
-  const set: JsonAttributes = {};
-  for (const [key, element] of Object.entries(attributes))
-    if (base[key] !== element && JSON.stringify(base[key]) !== JSON.stringify(element)) set[key] = element;
-  return { set, unset: Object.keys(base).filter((key) => !(key in attributes)) };
-}
-
-/** In tag order, as `describe` gives them: equal sets of attributes are equal texts. */
-function withDifference(base: JsonAttributes, { set, unset }: Difference): JsonAttributes {
-  const all = { ...base, ...set };
-  for (const key of unset) delete all[key];
-  const attributes: JsonAttributes = {};
-  for (const key of Object.keys(all).sort()) attributes[key] = all[key]!;
-  return attributes;
-}
-
-function encodeVariants(raw: JsonAttributes[], effective: (Variant & { variant?: number })[]): Buffer {
-  const base = raw[0] ?? {};
-  const stored: StoredVariants = {
-    base,
-    raw: raw.map((one) => differenceOf(base, one)),
-    effective: effective.map(({ order, variant, attributes }) =>
-      variant !== undefined && attributes === raw[variant]
-        ? { order, variant }
-        : { order, variant, differs: differenceOf(base, attributes) },
-    ),
-  };
-  return zstdCompressSync(JSON.stringify(stored));
-}
-
-export function decodeVariants(data: Uint8Array): {
-  raw: JsonAttributes[];
-  effective: (Variant & { variant?: number })[];
-} {
-  if (data.length === 0) return { raw: [], effective: [] };
-  const stored = JSON.parse(zstdDecompressSync(data).toString('utf8')) as StoredVariants;
-  const raw = stored.raw.map((one) => withDifference(stored.base, one));
-  const effective = stored.effective.map(({ order, variant, differs }) => {
-    const one: Variant & { variant?: number } = {
-      order,
-      attributes: differs ? withDifference(stored.base, differs) : raw[variant!]!,
-    };
-    if (variant !== undefined) one.variant = variant;
-    return one;
-  });
-  return { raw, effective };
 }

@@ -182,7 +182,10 @@ export class SqliteIndexStore implements IndexStore {
     settle: async (study) => {
       if (study.generation !== this.#generation) return false;
       const series: SettledSeries[] = [];
-      const rows = this.#stream<SettledSeries>(this.#settler, 'metadataObjects', { study: study.study });
+      const rows = this.#stream<SettledSeries>(this.#settler, 'metadataObjects', {
+        directory: this.#options.directory,
+        study: study.study,
+      });
       for await (const one of rows) series.push(one);
       if (study.generation !== this.#generation) return false;
       const { done, replaced } = await this.#write.ask<{ done: boolean; replaced: string[] }>('settle', {

@@ -1,11 +1,12 @@
-import { hash } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
-import { identityOf, patientKey } from '../../fold/correct.ts';
-import { disagrees, hexTag, LEVEL_TAGS, levelDoc, studyDoc, textOf, type Variant } from '../../fold/levels.ts';
-import type { JsonAttributes, JsonElement, StudyDoc } from '../../fold/types.ts';
+import { disagrees, studyDoc, textOf, type Variant } from '../../fold/levels.ts';
+import type { StudyDoc } from '../../fold/types.ts';
 import { plainDate } from '../../search/match-time.ts';
-import { keyText, STUDY_KEYS, statement } from './schema.ts';
-import { decodeVariants, type SeriesState } from './series-state.ts';
+import { keysOf, keyText } from '../../state/keys.ts';
+import { EMPTY_STUDY, PATIENT_VARIANTS_MAX, patientDoc, patientOfStudy, patientParts } from '../../state/study-docs.ts';
+import { decodeVariants } from '../../state/variants.ts';
+import { statement } from './schema.ts';
+import type { SeriesState } from './series-state.ts';
 
 /** What a study counts for in `totals`; `instances` > 0 means live. */
 export interface Counts {
@@ -29,14 +30,6 @@ export interface StudyRow {
   patientDigests: string[];
   doc: StudyDoc;
 }
-
-const EMPTY: StudyDoc = {
-  attributes: {},
-  values: {},
-  patient: { attributes: {}, values: {} },
-  modalities: [],
-  sopClasses: [],
-};
 
 export function loadStudy(db: DatabaseSync, tenant: number, studyInstanceUid: string): StudyRow | undefined {
   const row = statement(db, 'SELECT * FROM studies WHERE tenant = ? AND study_instance_uid = ?').get(
@@ -71,7 +64,7 @@ export function createStudy(db: DatabaseSync, tenant: number, studyInstanceUid: 
     `INSERT INTO studies (tenant, study_instance_uid, patient, first_order, study_date, study_time, series, instances, bytes,
      trash_instances, trash_bytes, conflicts, compactable, disagrees, hold, changed_ms, settled, patient_digests, doc)
      VALUES (?, ?, 0, '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '[]', ?)`,
-  ).run(tenant, studyInstanceUid, JSON.stringify(EMPTY));
+  ).run(tenant, studyInstanceUid, JSON.stringify(EMPTY_STUDY));
   return {
     id: Number(lastInsertRowid),
     tenant,
@@ -81,7 +74,7 @@ export function createStudy(db: DatabaseSync, tenant: number, studyInstanceUid: 
     counts: NONE,
     changedMs: 0,
     patientDigests: [],
-    doc: EMPTY,
+    doc: EMPTY_STUDY,
   };
 }
 
@@ -154,7 +147,7 @@ function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<strin
     const state = held.get(row.series_instance_uid as string);
     variants.push(...(state ?? decodeVariants(row.variants as Uint8Array)).effective);
   }
-  const doc = study.counts.instances > 0 ? studyDoc(variants) : EMPTY;
+  const doc = study.counts.instances > 0 ? studyDoc(variants) : EMPTY_STUDY;
   saveKeys(db, study, doc);
   study.doc = doc;
   study.counts.disagrees = disagrees(doc) || disagrees(doc.patient) ? 1 : 0;
@@ -175,31 +168,6 @@ function saveDocument(db: DatabaseSync, study: StudyRow, held: ReadonlyMap<strin
   );
   // The studies' own rows tell which of a patient's studies came first, so they go before the patient's.
   for (const patient of patients) savePatient(db, patient);
-}
-
-/** What `study_keys` holds of an element; every name group of a person's name by itself. */
-function textsOf(element: JsonElement): string[] {
-  const texts: string[] = [];
-  for (const value of element.Value ?? []) {
-    const parts = typeof value === 'object' && value !== null ? Object.values(value) : [value];
-    for (const part of parts)
-      if (typeof part === 'string' || typeof part === 'number') texts.push(keyText(element.vr, String(part)));
-  }
-  return texts.filter((one) => one !== '');
-}
-
-export function keysOf(doc: StudyDoc): Set<string> {
-  const keys = new Set<string>();
-  for (const tag of STUDY_KEYS) {
-    const hex = hexTag(tag);
-    if (hex === '00080061') for (const modality of doc.modalities) keys.add(`${tag}\u0000${modality}`);
-    for (const level of [doc, doc.patient]) {
-      const shown = level.attributes[hex];
-      for (const element of [...(shown ? [shown] : []), ...(level.values[hex] ?? [])])
-        for (const text of textsOf(element)) keys.add(`${tag}\u0000${text}`);
-    }
-  }
-  return keys;
 }
 
 function saveKeys(db: DatabaseSync, study: StudyRow, doc: StudyDoc): void {
@@ -225,26 +193,14 @@ function saveKeys(db: DatabaseSync, study: StudyRow, doc: StudyDoc): void {
       );
 }
 
-const PATIENT_KEYS = LEVEL_TAGS.PATIENT.map(hexTag);
-const patientPart = (attributes: JsonAttributes): JsonAttributes => {
-  const part: JsonAttributes = {};
-  for (const key of PATIENT_KEYS) if (attributes[key]) part[key] = attributes[key];
-  return part;
-};
-
 /** Moves the study to its patient, and keeps the set of what the patient's studies carry. Answers whose rows that concerns. */
 function joinPatient(db: DatabaseSync, study: StudyRow, variants: readonly Variant[]): number[] {
-  const parts = new Map<string, string>();
-  for (const { attributes } of variants) {
-    const text = JSON.stringify(patientPart(attributes));
-    parts.set(hash('sha256', text, 'hex').slice(0, 24), text);
-  }
+  const parts = patientParts(variants);
   const digests = [...parts.keys()].sort();
   const before = study.patient;
   let after = 0;
   if (study.counts.instances > 0) {
-    const identity = identityOf(study.doc.patient.attributes);
-    const key = identity.patientId === '' ? `\u0000${study.studyInstanceUid}` : patientKey(identity);
+    const { key, patientId, issuer } = patientOfStudy(study.studyInstanceUid, study.doc);
     const row = statement(db, 'SELECT id FROM patients WHERE tenant = ? AND key = ?').get(study.tenant, key);
     after = row
       ? (row.id as number)
@@ -252,7 +208,7 @@ function joinPatient(db: DatabaseSync, study: StudyRow, variants: readonly Varia
           statement(
             db,
             `INSERT INTO patients (tenant, key, patient_id, issuer, name, live, doc) VALUES (?, ?, ?, ?, '', 1, '{}')`,
-          ).run(study.tenant, key, identity.patientId, identity.issuer).lastInsertRowid,
+          ).run(study.tenant, key, patientId, issuer).lastInsertRowid,
         );
   }
   study.patient = after;
@@ -273,9 +229,6 @@ function joinPatient(db: DatabaseSync, study: StudyRow, variants: readonly Varia
   return [...new Set([before, after])].filter((patient) => patient !== 0);
 }
 
-/** An archive of a hundred thousand studies of "ANONYMOUS": beyond these many, the row stops collecting and says so. */
-const PATIENT_VARIANTS_MAX = 100;
-
 function savePatient(db: DatabaseSync, patient: number): void {
   statement(db, 'DELETE FROM patient_variants WHERE patient = ? AND studies <= 0').run(patient);
   const first = statement(
@@ -287,15 +240,14 @@ function savePatient(db: DatabaseSync, patient: number): void {
     return;
   }
   const winner = (JSON.parse(first.doc as string) as StudyDoc).patient.attributes;
-  const variants: Variant[] = [{ order: '0', attributes: winner }];
   const rows = statement(db, 'SELECT doc FROM patient_variants WHERE patient = ? ORDER BY digest LIMIT ?').all(
     patient,
     PATIENT_VARIANTS_MAX + 1,
   );
-  for (const row of rows.slice(0, PATIENT_VARIANTS_MAX))
-    variants.push({ order: '1', attributes: JSON.parse(row.doc as string) as JsonAttributes });
-  const doc = levelDoc('PATIENT', variants);
-  if (rows.length > PATIENT_VARIANTS_MAX) doc.partial = true;
+  const doc = patientDoc(
+    winner,
+    rows.map((row) => row.doc as string),
+  );
   const name = textOf(doc.attributes['00100010']);
   statement(db, 'UPDATE patients SET name = ?, doc = ? WHERE id = ?').run(
     keyText('PN', name),

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { ERRORS, type ErrorCode, GantryError } from '#platform/errors.ts';
+import { MissingHeads } from '../../state/heads.ts';
 
 /** An error on its way between threads: codes survive, and what the index needs to mend itself. */
 export interface CarriedError {
@@ -11,24 +12,15 @@ export interface CarriedError {
 
 export function carry(error: unknown): CarriedError {
   if (error instanceof GantryError) return { code: error.code, message: error.message, stack: error.stack ?? '' };
-  if (error instanceof Error && error.name === 'MissingHeads' && 'entries' in error)
+  if (error instanceof MissingHeads)
     return { code: 'missing-heads', message: error.message, stack: '', detail: error.entries };
   const cause = error instanceof Error ? error : new Error(String(error));
   // SQLite says which database error it was; statements carry no values (they are bound).
   return { code: 'internal', message: cause.message, stack: cause.stack ?? '' };
 }
 
-export class HeadsLost extends Error {
-  readonly entries: { lane: string; sequence: number; n: number }[];
-  constructor(entries: { lane: string; sequence: number; n: number }[]) {
-    super(`${entries.length} headers are missing`);
-    this.name = 'HeadsLost';
-    this.entries = entries;
-  }
-}
-
 export function uncarry(carried: CarriedError): Error {
-  if (carried.code === 'missing-heads') return new HeadsLost(carried.detail as HeadsLost['entries']);
+  if (carried.code === 'missing-heads') return new MissingHeads(carried.detail as MissingHeads['entries']);
   const cause = new Error(carried.message);
   cause.stack = carried.stack;
   if (carried.code in ERRORS && carried.code !== 'internal')

@@ -1,48 +1,30 @@
 import type { DatabaseSync } from 'node:sqlite';
-import type { EntryId, Instance } from '#proto/storage/v1/log.ts';
-import { type Describe, type RawCommit, type ReadableCommit, readCommit, StrangeCommit } from '../../fold/commit.ts';
-import { type ControlPatch, joinControl, patchesOf } from '../../fold/control.ts';
+import type { Describe, RawCommit, ReadableCommit } from '../../fold/commit.ts';
+import { type ControlPatch, joinControl } from '../../fold/control.ts';
 import type { Merge } from '../../fold/correct.ts';
 import { idKey, msOfStamp, stampOfOrder } from '../../fold/order.ts';
-import { formOf } from '../../fold/prefix.ts';
 import type { EntryRecord, VersionPolicy } from '../../fold/types.ts';
+import {
+  type Arrival,
+  emptyResult,
+  type FoldResult,
+  newWork,
+  readableCommits,
+  recordOf,
+  type StudyWork,
+  sortCommits,
+} from '../../state/commits.ts';
+import { keyText } from '../../state/keys.ts';
+import { sopHash } from '../../state/sop-hash.ts';
 import { correctionsOf, keepControl, keepPending, mergesOf, takePending } from './controls.ts';
 import { keepHeads } from './heads.ts';
-import { keyText, statement } from './schema.ts';
+import { statement } from './schema.ts';
 import { SeriesState } from './series-state.ts';
-import { sopHash } from './sop-hash.ts';
 import { createStudy, loadStudy, saveStudy } from './study-rows.ts';
-
-export interface FoldResult {
-  commits: number;
-  instances: number;
-  positions: { lane: string; sequence: number }[];
-  changedStudies: string[];
-  /** The stamp of the oldest instance among them: how long a store waited to be found. */
-  oldestMs?: number;
-  /** Lanes that stopped at a commit which this release cannot understand, and headers that could not be read. */
-  alarms: string[];
-  /** Lanes in which a commit is missing: only a rebuild helps. */
-  gaps: string[];
-}
 
 /** Entries in decoded blocks that the writer keeps between commits: about 40 MB. */
 const RECORDS_HELD_MAX = 50_000;
 const SERIES_HELD_MAX = 500;
-
-interface Arrival {
-  id: EntryId;
-  stamp: string;
-  instance: Instance;
-}
-/** What one transaction has to say to one study. */
-interface StudyWork {
-  arrivals: Map<string, Arrival[]>; // by series
-  patches: ControlPatch[];
-  newestMs: number;
-  recompute: boolean;
-  unsettles: boolean;
-}
 
 /** Folds commits into the tables: one call is one transaction, positions included. Only one writer may be open on a file. */
 export class IndexWriter {
@@ -52,7 +34,8 @@ export class IndexWriter {
   #acceptGaps: boolean;
   readonly #series = new Map<string, SeriesState>();
   readonly #merges = new Map<number, Map<string, Merge>>();
-  readonly #stopped = new Set<string>();
+  /** Lanes at a commit that nobody understood, by tenant. */
+  readonly #stopped = new Map<number, Set<string>>();
 
   constructor(db: DatabaseSync, options: { policy: VersionPolicy; describe: Describe; acceptGaps?: boolean }) {
     this.#db = db;
@@ -62,7 +45,7 @@ export class IndexWriter {
   }
 
   fold(tenantName: string, raws: readonly RawCommit[]): FoldResult {
-    const result: FoldResult = { commits: 0, instances: 0, positions: [], changedStudies: [], alarms: [], gaps: [] };
+    const result = emptyResult();
     const db = this.#db;
     db.exec('BEGIN IMMEDIATE');
     try {
@@ -110,82 +93,26 @@ export class IndexWriter {
     return statement(this.#db, 'SELECT id FROM tenants WHERE name = ?').get(name)!.id as number;
   }
 
-  /** Each lane in its sequence: what is folded already is passed over, a missing or strange commit ends the lane's part. */
   #readable(tenant: number, raws: readonly RawCommit[], result: FoldResult): ReadableCommit[] {
-    const reached = new Map<string, number>();
-    const ended = new Set<string>();
-    const commits: ReadableCommit[] = [];
-    for (const raw of raws) {
-      const { lane, sequence } = raw;
-      const stopKey = `${tenant}/${lane}`;
-      if (ended.has(lane) || this.#stopped.has(stopKey)) continue;
-      const known =
-        reached.get(lane) ??
-        (statement(this.#db, 'SELECT sequence FROM positions WHERE tenant = ? AND lane = ?').get(tenant, lane)
-          ?.sequence as number | undefined) ??
-        0;
-      if (sequence <= known) continue;
-      if (sequence !== known + 1 && !this.#acceptGaps) {
-        result.gaps.push(lane);
-        ended.add(lane);
-        continue;
-      }
-      try {
-        commits.push(readCommit(raw));
-      } catch (error) {
-        if (!(error instanceof StrangeCommit)) throw error;
-        result.alarms.push(error.message);
-        this.#stopped.add(stopKey);
-        continue;
-      }
-      reached.set(lane, sequence);
-    }
-    result.commits = commits.length;
-    result.positions = [...reached].map(([lane, sequence]) => ({ lane, sequence }));
-    return commits;
+    let stopped = this.#stopped.get(tenant);
+    if (!stopped) this.#stopped.set(tenant, (stopped = new Set()));
+    const known = (lane: string): number =>
+      (statement(this.#db, 'SELECT sequence FROM positions WHERE tenant = ? AND lane = ?').get(tenant, lane)
+        ?.sequence as number | undefined) ?? 0;
+    return readableCommits(raws, known, { acceptGaps: this.#acceptGaps, stopped, result });
   }
 
   #sort(tenant: number, commits: ReadableCommit[], result: FoldResult): Map<string, StudyWork> {
-    const studies = new Map<string, StudyWork>();
-    const workOf = (studyInstanceUid: string): StudyWork => {
-      let work = studies.get(studyInstanceUid);
-      if (!work) {
-        work = { arrivals: new Map(), patches: [], newestMs: 0, recompute: false, unsettles: false };
-        studies.set(studyInstanceUid, work);
+    const { studies, identities } = sortCommits(commits, result);
+    for (const [study, { controls }] of studies)
+      for (const control of controls) keepControl(this.#db, tenant, study, control);
+    for (const identity of identities) keepControl(this.#db, tenant, 'identity', identity);
+    if (identities.length > 0)
+      for (const study of this.#regroup(tenant)) {
+        const work = studies.get(study) ?? newWork();
+        work.recompute = true;
+        studies.set(study, work);
       }
-      return work;
-    };
-    let identities = false;
-    for (const commit of commits)
-      for (const { id, entry } of commit.entries) {
-        const kind = entry.kind!;
-        const ms = msOfStamp(entry.stamp);
-        if (kind.$case === 'instance' || kind.$case === 'large') {
-          const work = workOf(kind.value.studyInstanceUid);
-          const series = work.arrivals.get(kind.value.seriesInstanceUid);
-          const arrival: Arrival = { id, stamp: entry.stamp, instance: kind.value };
-          if (series) series.push(arrival);
-          else work.arrivals.set(kind.value.seriesInstanceUid, [arrival]);
-          work.newestMs = Math.max(work.newestMs, ms);
-          work.unsettles = true;
-          result.instances++;
-          result.oldestMs = Math.min(result.oldestMs ?? ms, ms);
-          continue;
-        }
-        for (const patch of patchesOf(id, entry)) workOf(patch.studyInstanceUid).patches.push(patch);
-        const kept = keepControl(this.#db, tenant, id, entry, result.alarms);
-        if (!kept) continue;
-        if (kind.$case === 'identity') identities = true;
-        else {
-          const work = workOf(kept);
-          if (kind.$case === 'overlay') work.recompute = true;
-          if (kind.$case !== 'hold') {
-            work.newestMs = Math.max(work.newestMs, ms);
-            work.unsettles = true;
-          }
-        }
-      }
-    if (identities) for (const study of this.#regroup(tenant)) workOf(study).recompute = true;
     return studies;
   }
 
@@ -281,27 +208,9 @@ export class IndexWriter {
     const merges = this.#mergesOf(tenant);
     let plain = uncorrected;
     const records: EntryRecord[] = [];
-    for (const { id, stamp, instance } of arrivals) {
-      const description = this.#described(id, instance, result);
-      const record: EntryRecord = {
-        id,
-        stamp,
-        sopInstanceUid: instance.sopInstanceUid,
-        sopClassUid: instance.sopClassUid,
-        transferSyntaxUid: instance.transferSyntaxUid,
-        version: Buffer.from(instance.version),
-        digest: Buffer.from(instance.digest),
-        place: instance.place!,
-        dataSetOffset: instance.dataSetOffset,
-        instanceNumber: description.instanceNumber,
-        numberOfFrames: description.numberOfFrames,
-        rows: description.rows,
-        columns: description.columns,
-        bitsAllocated: description.bitsAllocated,
-        variant: state.variantOf(description.attributes),
-      };
-      const form = formOf(instance);
-      if (form !== undefined) record.form = form;
+    for (const arrival of arrivals) {
+      const { id, instance } = arrival;
+      const record = recordOf(arrival, this.#describe, state, result.alarms);
       const control = pendingAny ? takePending(db, tenant, instance.studyInstanceUid, id) : undefined;
       if (control) record.control = control;
       const fresh = this.#register(tenant, tenantName, state.id, instance.sopInstanceUid);
@@ -312,16 +221,6 @@ export class IndexWriter {
     state.append(db, records);
     keepHeads(db, state.id, arrivals);
     return plain;
-  }
-
-  #described(id: EntryId, instance: Instance, result: FoldResult) {
-    try {
-      return this.#describe(instance);
-    } catch {
-      // Whatever a header hides, the instance was acknowledged: it shows by its UIDs. The cause may quote patient data.
-      result.alarms.push(`the header of entry ${idKey(id)} cannot be read`);
-      return { attributes: {}, instanceNumber: '', numberOfFrames: 0, rows: 0, columns: 0, bitsAllocated: 0 };
-    }
   }
 
   #register(tenant: number, tenantName: string, series: number, sopInstanceUid: string): boolean {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { formOf } from '../../fold/prefix.ts';
-import type { EntryRecord } from '../../fold/types.ts';
-import { makeInstance } from '../../instances.testing.ts';
+import { formOf } from '../fold/prefix.ts';
+import type { EntryRecord } from '../fold/types.ts';
+import { makeInstance } from '../instances.testing.ts';
 import { decodeBlock, encodeBlock } from './block.ts';
 
 const digest = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes));

@@ -1,6 +1,6 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { digestFrom } from '../../fold/prefix.ts';
-import type { EntryControl, EntryRecord } from '../../fold/types.ts';
+import { digestFrom } from '../fold/prefix.ts';
+import type { EntryControl, EntryRecord } from '../fold/types.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 
 /**
@@ -8,6 +8,7 @@ import { ByteReader, ByteWriter } from './bytes.ts';
  * the digests of each entry, which never compress. Measured: see adr/0031.
  */
 const FORMAT = 2;
+export const BLOCK_ENTRIES_MAX = 512;
 /** A form costs about a hundred bytes, a digest 32. */
 const FORM_ENTRIES_MIN = 5;
 const DIGEST_BYTES = 32;
