@@ -13,11 +13,12 @@ import { GantryError } from './errors.ts';
 import { serveHealth } from './health.http.ts';
 import { type Started, startAll } from './lifecycle.ts';
 import { createMetrics } from './metrics.ts';
-import type { Context, Module, SettingsTable } from './module.ts';
+import type { Context, Metrics, Module, SettingsTable } from './module.ts';
 import { hostPort, isLoopback, listenHosts } from './net.ts';
 import { Services } from './rpc.ts';
 import type { LiveSettings } from './setting-values.ts';
 import { createLog, standardOutput } from './telemetry.ts';
+import { createTracing, TracedRequests } from './trace.ts';
 import { configuredRemotes, openInternalDoors, type Remotes } from './wire.ts';
 
 /** sysexits.h: what systemd and scripts can tell apart. */
@@ -44,7 +45,8 @@ export async function runProcess(
     settings.string('platform.logFormat') === 'pretty' ||
     (settings.string('platform.logFormat') === 'auto' && process.stdout.isTTY === true);
   const output = standardOutput();
-  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output });
+  const traced = new TracedRequests();
+  const log = createLog({ level: settings.string('platform.logLevel'), pretty, destination: output, traced });
 
   const crash = (error: unknown, what: string) => {
     log.fatal({ err: error instanceof Error ? error : new Error('not an error') }, what);
@@ -96,7 +98,7 @@ export async function runProcess(
   process.on('SIGHUP', () => reload(config, log));
 
   try {
-    house = await openHouse(config, modules, log, { needs, write: output.write });
+    house = await openHouse(config, modules, log, { role, traced, needs, write: output.write });
   } catch (error) {
     if (error instanceof GantryError)
       log.fatal({ code: error.code, cause: error.cause }, `the start failed: ${error.message}`);
@@ -128,6 +130,8 @@ export interface House {
 }
 
 export interface HouseOptions {
+  role: string;
+  traced?: TracedRequests;
   doors?: boolean;
   needs?: readonly string[];
   /** Standard output, for platform.auditTo: stdout. */
@@ -139,7 +143,7 @@ export async function openHouse(
   { settings }: Config,
   modules: readonly Module[],
   log: ReturnType<typeof createLog>,
-  { doors = true, needs = [], write }: HouseOptions = {},
+  { role, traced, doors = true, needs = [], write }: HouseOptions,
 ): Promise<House> {
   const dataDir = settings.string('dataDir');
   // Patients' data: for the owner's eyes only, whatever the umask.
@@ -169,8 +173,11 @@ export async function openHouse(
   };
   try {
     const token = await internalToken(settings);
-    const metrics = createMetrics();
+    const metrics = createMetrics({ role });
     closers.push(() => metrics.close());
+    const spans = await spanMaker(settings, role, metrics);
+    closers.push(() => spans?.close());
+    const trace = createTracing(spans, traced);
     const jobLimits = () => ({
       jobsMax: settings.number('platform.jobsMax'),
       payloadMax: settings.number('platform.jobPayloadMax'),
@@ -195,6 +202,7 @@ export async function openHouse(
       settings,
       log,
       metrics,
+      trace,
       audit,
       wake: localWake(log),
       jobs,
@@ -253,6 +261,16 @@ function reachedOnce(remotes: Remotes, needs: readonly string[]): () => { ready:
       ? { ready: true, detail: 'each was reached' }
       : { ready: false, detail: `no process was reached yet of: ${missing.join(', ')}` };
   };
+}
+
+/** OpenTelemetry is loaded where somebody takes the spans, and nowhere else. */
+async function spanMaker(settings: LiveSettings, role: string, metrics: Metrics) {
+  const endpoint = settings.string('platform.otlpEndpoint');
+  if (endpoint === '') return undefined;
+  const { openTelemetry } = await import('./trace.otel.ts');
+  const sample = () => settings.number('platform.traceSample');
+  const queueMax = () => settings.number('platform.traceQueueSpans');
+  return openTelemetry({ endpoint, sample, queueMax, role }, metrics);
 }
 
 async function internalToken(settings: LiveSettings): Promise<string> {
