@@ -163,10 +163,10 @@ export function jobsContract(
         assert.equal(dead.lastError, 'unavailable: the destination does not answer');
         assert.equal(dead.attempts, 3);
         works = true;
-        assert.equal(await jobs.retry('q', 'k'), true);
+        assert.equal(await jobs.retry('main', 'q', 'k'), true);
         await until(jobs, (rows) => rows.length === 0);
         assert.equal(got.seen.length, 4);
-        assert.equal(await jobs.retry('q', 'k'), false);
+        assert.equal(await jobs.retry('main', 'q', 'k'), false);
       }));
 
     test('an unexpected error is kept without its message', () =>
@@ -218,8 +218,8 @@ export function jobsContract(
     test('a waiting job can be removed; one that runs cannot', () =>
       withJobs(async (jobs) => {
         await add(jobs, 'k');
-        assert.equal(await jobs.remove('q', 'k'), true);
-        assert.equal(await jobs.remove('q', 'k'), false);
+        assert.equal(await jobs.remove('main', 'q', 'k'), true);
+        assert.equal(await jobs.remove('main', 'q', 'k'), false);
         const got = collector();
         const { open: letGo, opened } = gate();
         jobs.work('q', ONCE, async (job) => {
@@ -228,8 +228,26 @@ export function jobsContract(
         });
         await add(jobs, 'k');
         await got.reached(1);
-        assert.equal(await jobs.remove('q', 'k'), false);
+        assert.equal(await jobs.remove('main', 'q', 'k'), false);
         letGo();
+      }));
+
+    test('a job of another tenant is not there: neither retried nor removed with its namesake', () =>
+      withJobs(async (jobs) => {
+        const tenantsOf = async () => (await jobs.list('q')).map(({ tenant }) => tenant).sort();
+        await add(jobs, 'k', { tenant: 'a', notBefore: Date.now() + 3_600_000 });
+        await add(jobs, 'k', { tenant: 'b', notBefore: Date.now() + 3_600_000 });
+        assert.equal(await jobs.remove('c', 'q', 'k'), false);
+        assert.equal(await jobs.retry('c', 'q', 'k'), false);
+        const got = collector();
+        jobs.work('q', ONCE, async (job) => got.take(job));
+        assert.equal(await jobs.retry('b', 'q', 'k'), true);
+        await got.reached(1);
+        await until(jobs, (rows) => rows.length === 1);
+        assert.equal(got.seen[0].tenant, 'b');
+        assert.deepEqual(await tenantsOf(), ['a']);
+        assert.equal(await jobs.remove('a', 'q', 'k'), true);
+        assert.deepEqual(await tenantsOf(), []);
       }));
 
     test('stopping tells the handler, and the interrupted attempt does not count', () =>
@@ -297,7 +315,7 @@ export function jobsContract(
           await add(jobs, 'b');
           await assert.rejects(add(jobs, 'c'), { code: 'no-permit' });
           assert.equal((await add(jobs, 'a')).added, false);
-          await jobs.remove('q', 'a');
+          await jobs.remove('main', 'q', 'a');
           assert.equal((await add(jobs, 'c')).added, true);
         },
         { jobsMax: 2, payloadMax: 10 },

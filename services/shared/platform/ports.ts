@@ -22,8 +22,8 @@ export interface Jobs {
     handler: (job: Job) => Promise<void>,
   ): () => Promise<void>;
   list(queue?: string): Promise<JobRow[]>;
-  retry(queue: string, key: string): Promise<boolean>;
-  remove(queue: string, key: string): Promise<boolean>;
+  retry(tenant: string, queue: string, key: string): Promise<boolean>;
+  remove(tenant: string, queue: string, key: string): Promise<boolean>;
 }
 export interface Job {
   queue: string;

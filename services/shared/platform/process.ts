@@ -2,10 +2,7 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ulid } from 'ulid';
-import { fileKeyValue } from './adapters/local/key-value.ts';
-import { localLease } from './adapters/local/lease.ts';
-import { localWake } from './adapters/local/wake.ts';
-import { sqliteJobs } from './adapters/sqlite/jobs.ts';
+import { openPlatform } from './adapters/open.ts';
 import { fileAudit, streamAudit } from './audit.ts';
 import { systemCall } from './call.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
@@ -178,14 +175,9 @@ export async function openHouse(
     const spans = await spanMaker(settings, role, metrics);
     closers.push(() => spans?.close());
     const trace = createTracing(spans, traced);
-    const jobLimits = () => ({
-      jobsMax: settings.number('platform.jobsMax'),
-      payloadMax: settings.number('platform.jobPayloadMax'),
-    });
-    // First of all that touches the data directory: it refuses a second process (job-store.ts).
-    const jobs = await sqliteJobs(join(dataDir, 'derived', 'jobs.sqlite'), jobLimits, log);
-    closers.push(() => jobs.close());
-    const kv = await fileKeyValue(join(dataDir, 'state', 'kv'), () => settings.number('platform.keyValueMax'));
+    // First of all that touches the data directory: embedded, it refuses a second process (job-store.ts).
+    const platform = await openPlatform(settings, dataDir, log, metrics);
+    closers.push(() => platform.close());
     const auditLimits = () => ({
       fileMax: settings.number('platform.auditFileMax'),
       queueMax: settings.number('platform.auditQueueMax'),
@@ -204,10 +196,10 @@ export async function openHouse(
       metrics,
       trace,
       audit,
-      wake: localWake(log),
-      jobs,
-      kv,
-      lease: localLease(),
+      wake: platform.wake,
+      jobs: platform.jobs,
+      kv: platform.kv,
+      lease: platform.lease,
       dataDir,
       services,
     };
@@ -226,7 +218,10 @@ export async function openHouse(
       }
       return internal;
     };
-    const checks = [{ module: 'audit', check: () => audit.health() }];
+    const checks = [
+      ...platform.checks,
+      { module: 'audit', check: () => audit.health() },
+    ];
     if (doors && needs.length > 0) checks.push({ module: 'endpoints', check: reachedOnce(remotes, needs) });
     const started = await startAll(modules, shared, opened, checks);
     closers.push(() => started.stop());

@@ -1,3 +1,4 @@
+import { natsSettings } from './adapters/nats/settings.ts';
 import type { SettingsTable } from './module.ts';
 
 import { wireSettings } from './settings.wire.ts';
@@ -131,6 +132,7 @@ export const platformSettings: SettingsTable = {
     default: 'file',
     doc: 'Where the audit trail goes: files in state/audit, or lines of standard output with "stream":"audit" for a cluster’s log collector (they may hold patient IDs).',
   },
+  ...natsSettings,
   'platform.auditFileMax': {
     type: 'bytes',
     default: 64 * 1024 * 1024,

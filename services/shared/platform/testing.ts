@@ -134,8 +134,8 @@ function lazyJobs(dataDir: string, settings: Settings, log: Logger): Jobs & { cl
       return async () => (await stop)();
     },
     list: async (queue) => (await open()).list(queue),
-    retry: async (queue, key) => (await open()).retry(queue, key),
-    remove: async (queue, key) => (await open()).remove(queue, key),
+    retry: async (tenant, queue, key) => (await open()).retry(tenant, queue, key),
+    remove: async (tenant, queue, key) => (await open()).remove(tenant, queue, key),
     close: async () => (await opening)?.close(),
   };
 }

@@ -72,13 +72,6 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
     return uid;
   };
 
-  /** A job of another tenant is not there. */
-  const ownJob = async (request: FastifyRequest): Promise<void> => {
-    const rows = await context.jobs.list(param(request, 'queue'));
-    if (!rows.some((row) => row.key === param(request, 'key') && row.tenant === request.call.tenant))
-      throw new GantryError('not-found', 'there is no such job');
-  };
-
   return [
     {
       method: 'GET',
@@ -167,8 +160,8 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'U',
       answer: 'application/json',
       run: async (request) => {
-        await ownJob(request);
-        if (!(await context.jobs.retry(param(request, 'queue'), param(request, 'key'))))
+        // A job of another tenant is not there.
+        if (!(await context.jobs.retry(request.call.tenant, param(request, 'queue'), param(request, 'key'))))
           throw new GantryError('not-found', 'there is no such job');
         return { retried: true };
       },
@@ -182,8 +175,8 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'D',
       answer: 'application/json',
       run: async (request) => {
-        await ownJob(request);
-        if (!(await context.jobs.remove(param(request, 'queue'), param(request, 'key'))))
+        // A job of another tenant is not there.
+        if (!(await context.jobs.remove(request.call.tenant, param(request, 'queue'), param(request, 'key'))))
           throw new GantryError('not-found', 'there is no such job');
         return { removed: true };
       },

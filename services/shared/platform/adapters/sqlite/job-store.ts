@@ -197,18 +197,20 @@ export class JobStore {
         : this.#prepare(`SELECT ${columns} FROM jobs WHERE queue = ? ORDER BY id`).all(queue);
     return rows.map((row) => ({ ...row })) as unknown as (Omit<JobRow, 'payload'> & { payload: Uint8Array })[];
   }
-  retry(queue: string, key: string, now: number): boolean {
+  retry(tenant: string, queue: string, key: string, now: number): boolean {
     return (
       this.#run(
-        "UPDATE jobs SET state = 'waiting', attempts = 0, not_before = ? WHERE queue = ? AND key = ? AND state != 'running'",
+        "UPDATE jobs SET state = 'waiting', attempts = 0, not_before = ? WHERE tenant = ? AND queue = ? AND key = ? AND state != 'running'",
         now,
+        tenant,
         queue,
         key,
       ).changes > 0
     );
   }
-  remove(queue: string, key: string): boolean {
-    return this.#delete("DELETE FROM jobs WHERE queue = ? AND key = ? AND state != 'running'", queue, key) > 0;
+  remove(tenant: string, queue: string, key: string): boolean {
+    const sql = "DELETE FROM jobs WHERE tenant = ? AND queue = ? AND key = ? AND state != 'running'";
+    return this.#delete(sql, tenant, queue, key) > 0;
   }
   close(): void {
     this.#statements.clear();

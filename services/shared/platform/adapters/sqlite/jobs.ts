@@ -3,8 +3,8 @@ import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import { GantryError } from '../../errors.ts';
 import type { Jobs } from '../../ports.ts';
+import { QueueWorker } from '../queue-worker.ts';
 import type { Limits } from './job-store.ts';
-import { QueueWorker } from './queue-worker.ts';
 import { StoreThread } from './store-thread.ts';
 
 export interface JobsRunning extends Jobs {
@@ -14,14 +14,14 @@ export interface JobsRunning extends Jobs {
 /** Jobs on SQLite, in a thread of its own: an fsync on a busy disk takes 50 ms and more, and no association may wait for it. */
 export async function sqliteJobs(path: string, limits: () => Limits, log: Logger): Promise<JobsRunning> {
   const store = await open(path, log);
-  const workers = new Map<string, Set<QueueWorker>>();
+  const workers = new Map<string, Set<QueueWorker<number>>>();
   const look = (queue: string) => {
     for (const worker of workers.get(queue) ?? []) worker.look();
   };
 
   return {
     async add(job) {
-      const added = (await store.ask('add', { ...job, notBefore: job.notBefore ?? 0 }, limits())) as boolean;
+      const added = (await store.ask('add', { ...job, notBefore: job.notBefore || Date.now() }, limits())) as boolean;
       look(job.queue);
       return { added };
     },
@@ -40,12 +40,12 @@ export async function sqliteJobs(path: string, limits: () => Limits, log: Logger
       const rows = (await store.ask('list', queue)) as Awaited<ReturnType<Jobs['list']>>;
       return rows.map((row) => ({ ...row, payload: Buffer.from(row.payload) }));
     },
-    async retry(queue, key) {
-      const found = (await store.ask('retry', queue, key, Date.now())) as boolean;
+    async retry(tenant, queue, key) {
+      const found = (await store.ask('retry', tenant, queue, key, Date.now())) as boolean;
       look(queue);
       return found;
     },
-    remove: (queue, key) => store.ask('remove', queue, key) as Promise<boolean>,
+    remove: (tenant, queue, key) => store.ask('remove', tenant, queue, key) as Promise<boolean>,
     async close() {
       await Promise.all([...workers.values()].flatMap((set) => [...set].map((worker) => worker.stop())));
       await store.close();

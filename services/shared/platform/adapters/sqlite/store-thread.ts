@@ -1,10 +1,11 @@
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, GantryError } from '../../errors.ts';
+import type { JobSource } from '../queue-worker.ts';
 import type { Claimed } from './job-store.ts';
 import type { JobAnswer, JobRequest } from './jobs.worker.ts';
 
 /** The thread that owns the queue's database, and the questions that it has not answered yet. */
-export class StoreThread {
+export class StoreThread implements JobSource<number> {
   readonly #worker: Worker;
   readonly #asked = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   #next = 1;
@@ -52,6 +53,16 @@ export class StoreThread {
     now: number,
   ): Promise<{ jobs: Claimed[]; nextAt: number | null }> {
     return this.ask('claim', queue, count, attemptsMax, now) as Promise<{ jobs: Claimed[]; nextAt: number | null }>;
+  }
+
+  done(id: number): Promise<unknown> {
+    return this.ask('done', id);
+  }
+  failed(id: number, error: string, notBefore: number, dead: boolean): Promise<unknown> {
+    return this.ask('failed', id, error, notBefore, dead);
+  }
+  release(id: number): Promise<unknown> {
+    return this.ask('release', id);
   }
 
   async close(): Promise<void> {

@@ -1,8 +1,6 @@
 import type { Logger } from 'pino';
-import { GantryError, toGantryError } from '../../errors.ts';
-import type { Job } from '../../ports.ts';
-import type { Claimed } from './job-store.ts';
-import type { StoreThread } from './store-thread.ts';
+import { GantryError, toGantryError } from '../errors.ts';
+import type { Job } from '../ports.ts';
 
 // A clock that was set back must not leave a job waiting for hours.
 const LOOK_AGAIN_MS = 30_000;
@@ -14,27 +12,52 @@ export interface WorkOptions {
   backoffMs: number[];
 }
 
+export interface Claimed<Id> {
+  id: Id;
+  key: string;
+  tenant: string;
+  payload: Uint8Array;
+  attempt: number;
+  /** Aborts when another process was given the job: this one counts for dead. */
+  lost?: AbortSignal;
+}
+
+/** Where the jobs are: SQLite's thread, or a stream of NATS. */
+export interface JobSource<Id> {
+  /** Takes up to `count` jobs that are due; `nextAt` says when the next one will be. */
+  claim(
+    queue: string,
+    count: number,
+    attemptsMax: number,
+    now: number,
+  ): Promise<{ jobs: Claimed<Id>[]; nextAt: number | null }>;
+  done(id: Id): Promise<unknown>;
+  failed(id: Id, error: string, notBefore: number, dead: boolean): Promise<unknown>;
+  /** It was interrupted by our own stop: that attempt does not count. */
+  release(id: Id): Promise<unknown>;
+}
+
 /** One `work`: claims what is due, up to its concurrency, and keeps each outcome. */
-export class QueueWorker {
-  readonly #store: StoreThread;
+export class QueueWorker<Id = unknown> {
+  readonly #source: JobSource<Id>;
   readonly #queue: string;
   readonly #options: WorkOptions;
   readonly #handler: (job: Job) => Promise<void>;
   readonly #log: Logger;
-  readonly #running = new Map<number, { abort: AbortController; settled: Promise<void> }>();
+  readonly #running = new Map<Id, { abort: AbortController; settled: Promise<void> }>();
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(
-    store: StoreThread,
+    source: JobSource<Id>,
     queue: string,
     options: WorkOptions,
     handler: (job: Job) => Promise<void>,
     log: Logger,
   ) {
-    this.#store = store;
+    this.#source = source;
     this.#queue = queue;
     this.#options = options;
     this.#handler = handler;
@@ -59,7 +82,7 @@ export class QueueWorker {
         clearTimeout(this.#timer);
         const free = this.#options.concurrency - this.#running.size;
         if (free <= 0) return; // the end of a running job looks again
-        const { jobs, nextAt } = await this.#store.claim(this.#queue, free, this.#options.attemptsMax, Date.now());
+        const { jobs, nextAt } = await this.#source.claim(this.#queue, free, this.#options.attemptsMax, Date.now());
         for (const job of jobs) this.#begin(job);
         this.#wakeIn(Math.min((nextAt ?? Infinity) - Date.now(), LOOK_AGAIN_MS));
       }
@@ -76,8 +99,9 @@ export class QueueWorker {
     if (!this.#stopped) this.#timer = setTimeout(() => this.look(), Math.max(0, ms));
   }
 
-  #begin(job: Claimed): void {
+  #begin(job: Claimed<Id>): void {
     const abort = new AbortController();
+    job.lost?.addEventListener('abort', () => abort.abort(job.lost?.reason), { once: true });
     if (this.#stopped) abort.abort(stopping());
     const settled = this.#run(job, abort.signal)
       .catch((error) =>
@@ -93,7 +117,7 @@ export class QueueWorker {
     this.#running.set(job.id, { abort, settled });
   }
 
-  async #run(claimed: Claimed, signal: AbortSignal): Promise<void> {
+  async #run(claimed: Claimed<Id>, signal: AbortSignal): Promise<void> {
     const { id, key, tenant, attempt } = claimed;
     const { attemptsMax, backoffMs } = this.#options;
     const queue = this.#queue;
@@ -102,7 +126,7 @@ export class QueueWorker {
       await this.#handler({ queue, key, tenant, payload: Buffer.from(claimed.payload), attempt, signal });
     } catch (error) {
       if (signal.aborted) {
-        await this.#store.ask('release', id);
+        await this.#source.release(id);
         return;
       }
       const dead = attempt >= attemptsMax;
@@ -111,10 +135,10 @@ export class QueueWorker {
       if (dead)
         this.#log.error({ err: error, queue, attempt }, 'a job failed for the last time: it waits for a person');
       else this.#log.warn({ err: error, queue, attempt, waitMs: wait }, 'a job failed and is tried again');
-      await this.#store.ask('failed', id, `${code}: ${message}`, Date.now() + wait, dead);
+      await this.#source.failed(id, `${code}: ${message}`, Date.now() + wait, dead);
       return;
     }
-    await this.#store.ask('done', id);
+    await this.#source.done(id);
   }
 
   /** What runs is told to end; what ends by that runs again later, and the attempt does not count. */

@@ -1,0 +1,52 @@
+import { JetStreamApiError, JetStreamError } from '@nats-io/jetstream';
+import { errors } from '@nats-io/transport-node';
+import { GantryError } from '../../errors.ts';
+
+/** JetStream's error codes (nats-server server/errors.json), as far as they mean something to us. */
+const WRONG_LAST_SEQUENCE = new Set([10071, 10164]);
+const NO_SPACE = new Set([10023, 10047, 10028, 10077, 10122]);
+const TOO_LARGE = new Set([10054]);
+export const STREAM_NOT_FOUND = 10059;
+export const CONFIGURED_OTHERWISE = 10058;
+/** A message of the same id is on its way through a leader: its outcome is known a moment later. */
+const IN_PROGRESS = new Set([10158, 10201]);
+
+export const isWrongSequence = (error: unknown): boolean =>
+  error instanceof JetStreamApiError && WRONG_LAST_SEQUENCE.has(error.code);
+export const isApiError = (error: unknown, code: number): boolean =>
+  error instanceof JetStreamApiError && error.code === code;
+
+/** Through a change of leaders (5–7 s measured) and a lost connection: the same again may succeed. */
+export function isPassing(error: unknown): boolean {
+  if (error instanceof JetStreamApiError) {
+    if (IN_PROGRESS.has(error.code) || error.code === STREAM_NOT_FOUND) return true;
+    if (NO_SPACE.has(error.code)) return false;
+    return error.status === 503 || error.status === 500 || error.status === 408;
+  }
+  return (
+    (error instanceof Error && error.name === 'JetStreamNotEnabled') || // no leader answers; its class is not exported
+    error instanceof errors.TimeoutError ||
+    error instanceof errors.NoRespondersError ||
+    error instanceof errors.RequestError ||
+    error instanceof errors.ClosedConnectionError ||
+    error instanceof errors.DrainingConnectionError ||
+    error instanceof errors.ConnectionError ||
+    error instanceof JetStreamError
+  );
+}
+
+export function toError(error: unknown, what: string): GantryError {
+  if (error instanceof GantryError) return error;
+  if (isWrongSequence(error)) return new GantryError('conflict', `${what}: it was changed by someone else meanwhile`);
+  if (error instanceof JetStreamApiError && NO_SPACE.has(error.code))
+    return new GantryError('no-space', `${what}: NATS has no room left (${error.code})`, { cause: error });
+  if (error instanceof JetStreamApiError && TOO_LARGE.has(error.code))
+    return new GantryError('too-large', `${what}: it is longer than this NATS allows`, { cause: error });
+  if (
+    isPassing(error) ||
+    error instanceof errors.PermissionViolationError ||
+    error instanceof errors.AuthorizationError
+  )
+    return new GantryError('unavailable', `${what}: NATS does not answer`, { cause: error });
+  return new GantryError('internal', `${what}: NATS answered something unexpected`, { cause: error });
+}
