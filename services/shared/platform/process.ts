@@ -218,10 +218,7 @@ export async function openHouse(
       }
       return internal;
     };
-    const checks = [
-      ...platform.checks,
-      { module: 'audit', check: () => audit.health() },
-    ];
+    const checks = [...platform.checks, { module: 'audit', check: () => audit.health() }];
     if (doors && needs.length > 0) checks.push({ module: 'endpoints', check: reachedOnce(remotes, needs) });
     const started = await startAll(modules, shared, opened, checks);
     closers.push(() => started.stop());

@@ -1,7 +1,7 @@
 import { natsSettings } from './adapters/nats/settings.ts';
 import type { SettingsTable } from './module.ts';
-
 import { wireSettings } from './settings.wire.ts';
+
 /** What the platform itself takes from gantry.yaml or the environment. Modules add their own tables. */
 export const platformSettings: SettingsTable = {
   dataDir: {
