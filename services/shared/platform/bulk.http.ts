@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { directBulk } from './bulk.direct.ts';
 import { errorHeaders, type ReadHeader, readCall } from './call-headers.ts';
 import { ERRORS, GantryError } from './errors.ts';
+import type { Served } from './observe-wire.ts';
 import { answerable } from './rpc.direct.ts';
-import type { Services } from './rpc.ts';
 import type { Bytes } from './rpc.types.ts';
 
 /**
@@ -93,7 +93,7 @@ export interface BulkServer {
 }
 
 export async function serveBulkHttp(
-  services: Services,
+  services: Served,
   host: string,
   port: number,
   options: BulkOptions,
@@ -153,7 +153,7 @@ export async function serveBulkHttp(
 }
 
 async function answer(
-  services: Services,
+  services: Served,
   request: http.IncomingMessage,
   response: http.ServerResponse,
   options: BulkOptions,

@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { Principal } from '#proto/auth/v1/auth.ts';
 import type { Call } from './call.ts';
 import { ERRORS, type ErrorCode, GantryError } from './errors.ts';
+import { parseTraceparent, traceparentOf } from './trace.ts';
 
 /** How a Call and an error travel as headers, the same in gRPC metadata and in HTTP. */
 const TENANT = 'gantry-tenant';
@@ -9,6 +10,7 @@ const PRINCIPAL = 'gantry-principal';
 const REQUEST_ID = 'gantry-request-id';
 const TIMEOUT_MS = 'gantry-timeout-ms'; // relative: two machines' clocks differ
 const TOKEN = 'authorization';
+const TRACEPARENT = 'traceparent'; // W3C's own name, so that proxies and tools see it too
 const CODE = 'gantry-code';
 const MESSAGE = 'gantry-message';
 const OFFENDING = 'gantry-offending-elements';
@@ -24,6 +26,7 @@ export function callHeaders(call: Call, token: string): Headers {
   };
   if (call.deadline !== undefined && call.deadline !== Infinity)
     headers[TIMEOUT_MS] = String(Math.max(0, call.deadline - Date.now()));
+  if (call.trace !== undefined) headers[TRACEPARENT] = traceparentOf(call.trace);
   if (token !== '') headers[TOKEN] = `Bearer ${token}`;
   return headers;
 }
@@ -37,12 +40,14 @@ export function readCall(read: ReadHeader, token: string, signal: AbortSignal): 
   if (!tenant || !principal)
     throw new GantryError('invalid-argument', 'a call between Gantry processes names its tenant and principal');
   const timeout = Number(read(TIMEOUT_MS));
+  const trace = parseTraceparent(read(TRACEPARENT));
   try {
     return {
       tenant: decodeURIComponent(tenant),
       principal: Principal.decode(Buffer.from(principal, 'base64')),
       requestId: decodeURIComponent(read(REQUEST_ID) ?? ''),
       signal,
+      ...(trace === undefined ? {} : { trace }),
       ...(read(TIMEOUT_MS) !== undefined && Number.isFinite(timeout) ? { deadline: Date.now() + timeout } : {}),
     };
   } catch (cause) {

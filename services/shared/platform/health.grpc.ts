@@ -1,6 +1,6 @@
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import * as grpc from '@grpc/grpc-js';
-import type { Services } from './rpc.ts';
+import type { Served } from './observe-wire.ts';
 
 /** grpc.health.v1, as kubelets and grpc_health_probe ask it: two messages of one field each. */
 const SERVING = 1;
@@ -58,7 +58,7 @@ export const healthService: grpc.ServiceDefinition = Object.fromEntries(
 );
 
 /** Without a token: it says nothing but yes and no, to whoever reaches this port at all. */
-export function serveGrpcHealth(server: grpc.Server, services: Services, serving: () => boolean): void {
+export function serveGrpcHealth(server: grpc.Server, services: Served, serving: () => boolean): void {
   const status = (name: string): number =>
     name !== '' && !services.offered.has(name) ? SERVICE_UNKNOWN : serving() ? SERVING : NOT_SERVING;
   server.addService(healthService, {

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { GantryError } from './errors.ts';
+import { CONTENT_TYPES, formatFor } from './metrics-text.ts';
 import type { Context } from './module.ts';
 import { hostPort } from './net.ts';
 
@@ -25,15 +26,16 @@ export async function serveHealth(context: Context, host: string, port: number):
       const checks = context.health();
       const ready = checks.every((check) => check.ready);
       json(response, ready ? 200 : 503, { status: ready ? 'ready' : 'not ready', checks });
-    } else if (path === '/metrics')
-      context.metrics.expose().then(
-        (text) => response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(text),
+    } else if (path === '/metrics') {
+      const format = formatFor(request.headers.accept);
+      context.metrics.expose(format).then(
+        (text) => response.writeHead(200, { 'content-type': CONTENT_TYPES[format] }).end(text),
         (error) => {
           context.log.error({ err: error }, 'the metrics could not be read');
           json(response, 500, { status: 'the metrics could not be read' });
         },
       );
-    else json(response, 404, { status: 'only GET /healthz, /readyz and /metrics are here' });
+    } else json(response, 404, { status: 'only GET /healthz, /readyz and /metrics are here' });
   });
   server.maxConnections = CONNECTIONS_MAX;
   server.listen(port, host);

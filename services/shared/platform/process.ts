@@ -12,6 +12,7 @@ import { type Started, startAll } from './lifecycle.ts';
 import { createMetrics } from './metrics.ts';
 import type { Context, Metrics, Module, SettingsTable } from './module.ts';
 import { hostPort, isLoopback, listenHosts } from './net.ts';
+import { observedRemote, observedServices } from './observe-wire.ts';
 import { Services } from './rpc.ts';
 import type { LiveSettings } from './setting-values.ts';
 import { createLog, standardOutput } from './telemetry.ts';
@@ -189,7 +190,11 @@ export async function openHouse(
     closers.push(() => audit.close());
     const remotes = configuredRemotes(settings, token);
     closers.push(() => remotes.close());
-    const services = new Services({ codec: false, timeoutMs: () => settings.number('platform.rpcTimeoutMs') }, remotes);
+    const telemetry = { metrics, trace };
+    const services = new Services(
+      { codec: false, timeoutMs: () => settings.number('platform.rpcTimeoutMs') },
+      observedRemote(remotes, telemetry),
+    );
     const shared = {
       settings,
       log,
@@ -209,7 +214,9 @@ export async function openHouse(
     };
     const opened = async (context: Context) => {
       if (!doors) return undefined;
-      const internal = await openInternalDoors(services, settings, token, ports, () => context.ready());
+      const internal = await openInternalDoors(observedServices(services, telemetry), settings, token, ports, () =>
+        context.ready(),
+      );
       closers.push(() => internal.close());
       const healthPort = settings.number('platform.healthPort');
       if (healthPort > 0) {

@@ -5,8 +5,8 @@ import { errorHeaders, readCall } from './call-headers.ts';
 import { ERRORS } from './errors.ts';
 import { serveGrpcHealth } from './health.grpc.ts';
 import { hostPort } from './net.ts';
+import type { Served } from './observe-wire.ts';
 import { answerable, directMethod, type StreamHandler, type UnaryHandler } from './rpc.direct.ts';
-import type { Services } from './rpc.ts';
 
 export interface GrpcOptions {
   messageMax: number;
@@ -45,7 +45,7 @@ export interface GrpcServer {
 }
 
 export async function serveGrpc(
-  services: Services,
+  services: Served,
   host: string,
   port: number,
   options: GrpcOptions,

@@ -68,7 +68,8 @@ export async function createTestContext(options: TestOptions = {}): Promise<Test
   const metrics = createMetrics();
   const recorded: { call: Call; event: AuditEvent }[] = [];
   const jobs = lazyJobs(dataDir, settings, log);
-  const wire = options.overGrpc ? await loopbackWire(settings) : undefined;
+  const trace = createTracing(options.spans);
+  const wire = options.overGrpc ? await loopbackWire(settings, { metrics, trace }) : undefined;
   const services = new Services(
     { codec: true, timeoutMs: () => settings.number('platform.rpcTimeoutMs') },
     wire?.remote ?? { method: () => undefined, bulk: () => undefined },
@@ -85,7 +86,7 @@ export async function createTestContext(options: TestOptions = {}): Promise<Test
     settings,
     log,
     metrics,
-    trace: createTracing(options.spans),
+    trace,
     audit: { record: (call: Call, event: AuditEvent) => void recorded.push({ call, event }), recorded },
     wake: localWake(log),
     jobs,

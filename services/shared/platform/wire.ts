@@ -3,6 +3,7 @@ import { serveBulkHttp } from './bulk.http.ts';
 import { Addresses, type Endpoint, parseEndpoint, type Resolve } from './endpoints.ts';
 import type { Settings } from './module.ts';
 import { isLoopback } from './net.ts';
+import { observedRemote, observedServices, type Served, type Telemetry } from './observe-wire.ts';
 import { type GrpcChannel, grpcChannel } from './rpc.grpc.client.ts';
 import { serveGrpc } from './rpc.grpc.ts';
 import type { Remote, Services } from './rpc.ts';
@@ -115,7 +116,7 @@ export interface InternalDoors {
 }
 
 export async function openInternalDoors(
-  services: Services,
+  services: Served,
   settings: Settings,
   token: string,
   ports: { grpc: number | undefined; bulk: number | undefined },
@@ -138,15 +139,16 @@ export async function openInternalDoors(
 }
 
 /** For tests: a process that reaches its own services by the wire. */
-export async function loopbackWire(settings: Settings) {
+export async function loopbackWire(settings: Settings, telemetry?: Telemetry) {
   const token = 'loopback-test';
   let at: Endpoint | undefined;
   const remote = remotes(() => at, settings, token);
   let doors: InternalDoors | undefined;
   return {
-    remote: remote as Remote,
+    remote: telemetry === undefined ? (remote as Remote) : observedRemote(remote, telemetry),
     async attach(services: Services) {
-      doors = await openInternalDoors(services, settings, token, { grpc: 0, bulk: 0 });
+      const served = telemetry === undefined ? services : observedServices(services, telemetry);
+      doors = await openInternalDoors(served, settings, token, { grpc: 0, bulk: 0 });
       const host = settings.string('platform.internalHost');
       at = { name: 'self', places: [{ host, grpcPort: doors.grpcPort, bulkPort: doors.bulkPort }] };
     },
