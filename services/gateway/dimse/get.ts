@@ -11,7 +11,7 @@ export const get: Handler = (session, incoming) => {
     async send(instances, operations) {
       const contexts = [...association.contexts.values()].filter((context) => context.requestorScp);
       for (const instance of instances) {
-        if (incoming.cancelSignal.aborted) return;
+        if (incoming.cancelSignal.aborted || door.ending.aborted) return;
         const options = { responseTimeoutMs: peer?.responseTimeoutMs };
         const chosen = chooseContext(contexts, instance);
         await operations.done(instance, await sendOne(association, door.reader, call, chosen, options));

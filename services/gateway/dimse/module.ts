@@ -22,6 +22,9 @@ import { auditStored, type Door, failure, type Handler, isOurselves, type Sessio
 import { checkDimseSettings, dimseSettings, limitsFrom } from './settings.ts';
 import { store } from './store.ts';
 
+/** Of the time to drain, what is kept for last answers. */
+const LAST_ANSWERS_MS = 5_000;
+
 /** The DIMSE door: associations, and the services of services.ts. */
 export const dimseModule: Module = {
   name: 'gateway/dimse',
@@ -34,11 +37,15 @@ export const dimseModule: Module = {
     const acceptors: Acceptor[] = [];
     const open = (): Association[] => acceptors.flatMap((acceptor) => [...acceptor.associations]);
     const sessions = new Map<Association, Session>();
+    const ending = new AbortController();
     const door: Door = {
       context,
       reader: createReader(context),
       written: createReadYourWrites(context),
-      retrieves: createRetrieves(() => settings.number('dimse.retrievesMax')),
+      retrieves: createRetrieves(() =>
+        Math.min(settings.number('dimse.retrievesMax'), Math.ceil(settings.number('dimse.associationsMax') / 2)),
+      ),
+      ending: ending.signal,
       port: () => port,
       ownHost: hosts[0] === '0.0.0.0' || hosts[0] === undefined ? '127.0.0.1' : hosts[0] === '::' ? '::1' : hosts[0],
     };
@@ -147,6 +154,7 @@ export const dimseModule: Module = {
         const acceptor = await listen({
           host,
           port,
+          reusePort: settings.boolean('platform.reusePort'),
           limits: limitsFrom(settings),
           onRequest: (rq, peer) => {
             if (!context.ready()) return { accept: false, result: 2, source: 3, reason: 1 };
@@ -201,10 +209,20 @@ export const dimseModule: Module = {
 
     const close = (drainMs: number) => Promise.all(acceptors.map((acceptor) => acceptor.close(drainMs)));
     return {
+      // Peers release when they have sent what they have; who does not is told in time to hear the answer to what is in flight.
       drain: async (signal) => {
-        const closing = close(settings.number('platform.drainMs'));
+        const idleMs = settings.number('dimse.drainIdleMs');
+        const left = Promise.all(acceptors.map((acceptor) => acceptor.leave(idleMs)));
+        const drainMs = settings.number('platform.drainMs');
+        const lastMs = Math.min(LAST_ANSWERS_MS, drainMs / 4);
+        const time = Promise.withResolvers<void>();
+        const timer = setTimeout(time.resolve, drainMs - lastMs);
+        signal.addEventListener('abort', () => time.resolve(), { once: true });
+        await Promise.race([left, time.promise]);
+        clearTimeout(timer);
+        ending.abort();
         await Promise.race([
-          closing,
+          close(lastMs),
           new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true })),
         ]);
       },

@@ -31,7 +31,7 @@ export const move: Handler = (session, incoming) => {
     detail: { destination: title },
     async send(instances, operations) {
       for (const batch of batches(instances, destination!.transferSyntaxes)) {
-        if (incoming.cancelSignal.aborted) return;
+        if (incoming.cancelSignal.aborted || session.door.ending.aborted) return;
         await moveBatch(session, incoming, destination!, batch, operations);
       }
     },
@@ -104,7 +104,7 @@ async function moveBatch(
 
   try {
     for (const instance of batch) {
-      if (incoming.cancelSignal.aborted) break;
+      if (incoming.cancelSignal.aborted || door.ending.aborted) break;
       await operations.done(instance, await sendTo(instance));
     }
     await association?.release();

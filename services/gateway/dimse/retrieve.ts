@@ -46,6 +46,8 @@ export async function retrieve(session: Session, incoming: Incoming, retrieval: 
     const operations = createSubOperations(session, incoming, instances.length);
     try {
       await retrieval.send(instances, operations);
+      if (session.door.ending.aborted && !incoming.cancelSignal.aborted)
+        operations.giveUp(instances, 'this side is shutting down');
       outcome = await operations.finish();
     } finally {
       operations.stop();

@@ -17,6 +17,8 @@ export interface Door {
   reader: Reader;
   written: ReadYourWrites;
   retrieves: Retrieves;
+  /** Aborted when the time to drain is nearly over: whoever sends much stops, and says how far it came. */
+  ending: AbortSignal;
   /** Port that the door really listens on. */
   port: () => number;
   /** An address of ours at which we reach ourselves. */

@@ -104,7 +104,14 @@ export const dimseSettings: SettingsTable = {
     min: 1,
     reload: true,
     limit: true,
-    doc: 'C-MOVE and C-GET at work at once; a further one gets A701 and may try again. Retrieving never takes what storing needs.',
+    doc: 'C-MOVE and C-GET at work at once; a further one gets A701 and may try again. Never more than half of dimse.associationsMax: retrieving never takes what storing needs.',
+  },
+  'dimse.drainIdleMs': {
+    type: 'ms',
+    default: 3_000,
+    min: 0,
+    max: 3_600_000,
+    doc: 'After SIGTERM associations go on until their peer releases them, within platform.drainMs; one on which nothing happened for so long is aborted. 3 s is more than a pause between two instances; in a cluster set it as long as platform.drainMs.',
   },
   'dimse.commitmentReferencesMax': {
     type: 'integer',

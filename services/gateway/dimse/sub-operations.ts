@@ -57,6 +57,20 @@ export function createSubOperations(session: Session, incoming: Incoming, total:
       if (remaining > 0) await pending();
     },
 
+    /** What was not begun has failed, by name: the caller may ask for it again, of another process. */
+    giveUp(instances: readonly Retrievable[], reason: string): void {
+      const left = instances.slice(instances.length - remaining);
+      if (left.length === 0) return;
+      failed += left.length;
+      remaining = 0;
+      for (const { sopInstanceUid } of left.slice(0, FAILED_LIST_MAX - failedUids.length))
+        failedUids.push(sopInstanceUid);
+      session.door.context.log.info(
+        { associationId: session.call.requestId, instances: left.length, reason },
+        'sub-operations were given up',
+      );
+    },
+
     /** The final response. What is left was cancelled: nothing else ends an operation early. */
     async finish(): Promise<number> {
       clearInterval(timer);

@@ -61,7 +61,9 @@ export async function listen(
     try {
       port = await new Promise<number>((resolve, reject) => {
         server.once('error', reject);
-        server.listen(port, one, () => resolve((server.address() as AddressInfo).port));
+        server.listen({ port, host: one, reusePort: settings.boolean('platform.reusePort') }, () =>
+          resolve((server.address() as AddressInfo).port),
+        );
       });
       servers.push(server);
     } catch (cause) {

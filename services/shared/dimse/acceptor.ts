@@ -9,6 +9,7 @@ import { APPLICATION_CONTEXT, type AssociateAc, type AssociateRq } from './pdu.t
 import { REJECT } from './reasons.ts';
 import type { Acceptor, Association, Decision, ListenOptions, Peer } from './types.ts';
 
+const LOOK_MS = 250;
 const SHUTTING_DOWN: CloseReason = { kind: 'aborted', detail: 'this side is shutting down' };
 
 class LiveAcceptor implements Acceptor, AssociationOwner {
@@ -33,7 +34,8 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
     if (this.options.tls !== undefined) this.secure(this.options.tls);
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
-      this.server.listen({ host: this.options.host, port: this.options.port, backlog: 511 }, () => {
+      const { host, port, reusePort } = this.options;
+      this.server.listen({ host, port, reusePort, backlog: 511 }, () => {
         this.server.off('error', reject);
         resolve();
       });
@@ -172,12 +174,38 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
 
   // --- shutdown
 
-  async close(drainMs: number): Promise<void> {
-    const stopped = new Promise<void>((resolve) => this.server.close(() => resolve()));
+  private stopped: Promise<void> | undefined;
+
+  private stopListening(): Promise<void> {
+    this.stopped ??= new Promise<void>((resolve) => this.server.close(() => resolve()));
     for (const [socket, association] of [...this.waiting]) {
       if (association === undefined) socket.destroy();
       else association.upper.destroy(SHUTTING_DOWN);
     }
+    return this.stopped;
+  }
+
+  async leave(idleMs: number): Promise<void> {
+    void this.stopListening();
+    // Modalities hold associations for hours without a word: silence is told from a pause between two instances by its length.
+    const quiet = new Map<LiveAssociation, { pdus: number; since: number }>();
+    const look = (): void => {
+      for (const association of [...this.live]) {
+        const { pdusReceived } = association.counters;
+        const last = quiet.get(association);
+        if (!association.isIdle || last?.pdus !== pdusReceived)
+          quiet.set(association, { pdus: pdusReceived, since: performance.now() });
+        else if (performance.now() - last.since >= idleMs) association.abort(SHUTTING_DOWN.detail);
+      }
+    };
+    look();
+    const timer = setInterval(look, Math.min(LOOK_MS, Math.max(1, idleMs / 4)));
+    while (this.live.size > 0) await Promise.race([...this.live].map((association) => association.closed));
+    clearInterval(timer);
+  }
+
+  async close(drainMs: number): Promise<void> {
+    const stopped = this.stopListening();
     const drained = Promise.all([...this.live].map((association) => association.closed));
     for (const association of [...this.live]) association.drainAndEnd();
     let timer: NodeJS.Timeout | undefined;

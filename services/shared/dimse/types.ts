@@ -135,6 +135,8 @@ export interface RequestOptions {
 export interface ListenOptions {
   host?: string;
   port: number; // 0: any
+  /** Several processes of one machine on one port (SO_REUSEPORT). */
+  reusePort?: boolean;
   tls?: import('node:tls').TlsOptions;
   limits?: Partial<Limits>;
   /** Checked before: protocol version (RJ 1/2/2), application context (RJ 1/1/2). A throw answers RJ 2/3/1 (temporary congestion). */
@@ -153,6 +155,11 @@ export interface Acceptor {
   readonly unnegotiated: number; // connections that have not yet sent an A-ASSOCIATE-RQ
   /** Takes new limits for the associations that follow (SIGHUP). */
   setLimits(limits: Partial<Limits>): void;
+  /**
+   * No new connections; associations go on until their peer releases them, and one on which nothing happened for `idleMs` is aborted.
+   * Resolves when none is left; `close` ends the rest.
+   */
+  leave(idleMs: number): Promise<void>;
   /** No new connections; idle associations are aborted at once, busy ones when their message is answered or after `drainMs`. */
   close(drainMs: number): Promise<void>;
 }
