@@ -166,6 +166,7 @@ test("a sender's own queries wait for what it wrote, nobody else's; what was wai
         return { reached };
       },
     }),
+    wake: { publish: () => undefined, subscribe: () => () => undefined },
   } as unknown as Context;
   const written = createReadYourWrites(context);
   written.note('main', 'CT1', { lane: 'A', sequence: 3 });

@@ -228,6 +228,7 @@ export const dimseModule: Module = {
       },
       stop: async () => {
         await close(0);
+        door.written.stop();
         await stopCommitments();
       },
     };

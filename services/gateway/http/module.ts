@@ -7,7 +7,7 @@ import { isLoopback } from '#platform/net.ts';
 import { cacheDir } from '#platform/paths.ts';
 import { DimseService } from '#proto/gateway/v1/gateway.ts';
 import { createReader } from '../read.ts';
-import { createReadYourWrites } from '../read-your-writes.ts';
+import { createReadYourWrites, type ReadYourWrites } from '../read-your-writes.ts';
 import { createUseCases } from '../use-cases.ts';
 import { registerApi } from './api/api.ts';
 import { apiRoutes } from './api/routes.ts';
@@ -46,7 +46,7 @@ export const httpModule: Module = {
   settings: httpSettings,
   check: checkHttpSettings,
   async start(context: Context): Promise<Running> {
-    const { app } = await httpDoor(context);
+    const { app, written } = await httpDoor(context);
     await app.ready();
     const address = await listen(context.settings, (request, response) => app.routing(request, response));
     context.log.info(
@@ -57,6 +57,7 @@ export const httpModule: Module = {
       drain: () => address.drain(),
       stop: async () => {
         address.close();
+        written.stop();
         await app.close();
       },
     };
@@ -64,7 +65,9 @@ export const httpModule: Module = {
 };
 
 /** The door before it listens, and all that it serves: tools/peers/audit.test.ts wants each route audited. */
-export async function httpDoor(context: Context): Promise<{ app: FastifyInstance; registered: RegisteredRoute[] }> {
+export async function httpDoor(
+  context: Context,
+): Promise<{ app: FastifyInstance; registered: RegisteredRoute[]; written: ReadYourWrites }> {
   const { settings } = context;
   const app = createHttp(context);
   const registered: RegisteredRoute[] = [];
@@ -111,5 +114,5 @@ export async function httpDoor(context: Context): Promise<{ app: FastifyInstance
       viewer: viewerIsThere(viewer),
     };
   });
-  return { app, registered };
+  return { app, registered, written };
 }

@@ -1,11 +1,12 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { trimUid } from '#dicom/uids.ts';
+import type { Call } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
 import { DimseService } from '#proto/gateway/v1/gateway.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
-import { IngestService } from '#proto/ingest/v1/ingest.ts';
+import { IngestService, type StatusResponse } from '#proto/ingest/v1/ingest.ts';
 import { DataService, KeeperService } from '#proto/storage/v1/storage.ts';
 import type { ReadYourWrites } from '../../read-your-writes.ts';
 import type { UseCases } from '../../use-cases.ts';
@@ -29,6 +30,31 @@ export interface ApiRoute {
   run(request: FastifyRequest, reply: FastifyReply): Promise<unknown>;
 }
 
+/** What each process answers; those that cannot be reached are left out, unless none can. */
+async function ofEach<Client, Answer>(
+  clients: readonly Client[],
+  ask: (client: Client) => Promise<Answer>,
+): Promise<{ answers: Answer[]; asked: number }> {
+  const settled = await Promise.allSettled(clients.map(ask));
+  const answers = settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  if (answers.length === 0) throw (settled[0] as PromiseRejectedResult).reason;
+  return { answers, asked: clients.length };
+}
+
+/** Permits and counts of every process that takes instances in, added up. */
+async function intakeOf(context: Context, call: Call) {
+  const { answers } = await ofEach(context.everywhere(IngestService), (one) => one.status(call, {}));
+  const sum = (of: (one: StatusResponse) => number) => answers.reduce((all, one) => all + of(one), 0);
+  return {
+    permitsTotal: sum((one) => one.permitsTotal),
+    permitsInUse: sum((one) => one.permitsInUse),
+    accepted: sum((one) => one.accepted),
+    refused: sum((one) => one.refused),
+    bytes: sum((one) => one.bytes),
+    processes: answers.length,
+  };
+}
+
 /** 64-bit and byte fields as JSON: digests and versions are hex. */
 export const plain = (value: unknown): unknown =>
   JSON.parse(
@@ -44,7 +70,6 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
   const index = context.client(IndexService);
   const data = context.client(DataService);
   const keeper = context.client(KeeperService);
-  const ingest = context.client(IngestService);
   const dimse = context.client(DimseService);
   const storePart10 = context.bulk(BULK.storePart10);
 
@@ -86,7 +111,7 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
           index.counts(call, {}),
           data.space(call, {}),
           keeper.status(call, {}),
-          ingest.status(call, {}),
+          intakeOf(context, call),
         ]);
         return {
           ready: context.ready(),
@@ -126,7 +151,16 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       event: 'Application Activity',
       action: 'R',
       answer: 'application/json',
-      run: ({ call }) => dimse.listAssociations(call, {}),
+      // Each door knows its own; one that is starting or gone is missing, and the number of those asked and heard says so.
+      run: async ({ call }) => {
+        const { answers, asked } = await ofEach(context.everywhere(DimseService), (one) =>
+          one.listAssociations(call, {}),
+        );
+        return {
+          associations: answers.flatMap(({ associations }) => associations),
+          doors: { asked, heard: answers.length },
+        };
+      },
     },
     {
       method: 'GET',

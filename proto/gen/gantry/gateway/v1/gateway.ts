@@ -18,6 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { Position } from "../../storage/v1/log.ts";
 
 export const protobufPackage = "gantry.gateway.v1";
 
@@ -91,6 +92,12 @@ export interface ConformanceRequest {
 
 export interface ConformanceResponse {
   markdown: string;
+}
+
+/** Wake `door.written`: who wrote what, so that the door of another process waits for it too. A pointer only. */
+export interface Written {
+  writer: string;
+  position: Position | undefined;
 }
 
 function createBaseListPeersRequest(): ListPeersRequest {
@@ -1020,6 +1027,75 @@ export const ConformanceResponse: MessageFns<ConformanceResponse> = {
   fromPartial(object: DeepPartial<ConformanceResponse>): ConformanceResponse {
     const message = createBaseConformanceResponse();
     message.markdown = object.markdown ?? "";
+    return message;
+  },
+};
+
+function createBaseWritten(): Written {
+  return { writer: "", position: undefined };
+}
+
+export const Written: MessageFns<Written> = {
+  encode(message: Written, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.writer !== "") {
+      writer.uint32(10).string(message.writer);
+    }
+    if (message.position !== undefined) {
+      Position.encode(message.position, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Written {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWritten();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.writer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.position = Position.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Written>): Written {
+    return Written.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Written>): Written {
+    const message = createBaseWritten();
+    message.writer = object.writer ?? "";
+    message.position = (object.position !== undefined && object.position !== null)
+      ? Position.fromPartial(object.position)
+      : undefined;
     return message;
   },
 };
