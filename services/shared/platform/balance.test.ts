@@ -418,7 +418,7 @@ describe('repeating', () => {
         await ask(balance, true, async () => {
           made++;
           throw new Lost(new Error('reset'));
-        }).catch(() => undefined); // each fails: how many were made is what counts
+        }).catch(() => undefined); // counted, not looked at // each fails: how many were made is what counts
       assert.ok(made >= 1_000 && made <= most, `${made}`);
     }
   });
