@@ -15,7 +15,7 @@ export type ModuleName = keyof typeof MODULES;
 
 /**
  * role → modules, in the order in which they start; they stop in reverse, doors first. `needs`: what they ask of other processes, by the
- * names of platform.endpoints (tools/check holds it to the code); the role is ready once each was reached. `asks` are needed for upkeep
+ * names of platform.endpoints (roles.test.ts holds it to the code); the role is ready once each was reached. `asks` are needed for upkeep
  * only, later: nobody waits for them.
  */
 export const ROLES = {
@@ -30,7 +30,7 @@ export const ROLES = {
   ingest: {
     modules: ['storage/data', 'ingest', 'gateway/dimse'],
     needs: ['auth', 'index'],
-    asks: ['gateway.dimse'], // the other doors: who holds the association that a report goes to
+    asks: [],
     doc: 'the DIMSE door, and the path of an incoming instance into the archive',
   },
   storage: {
