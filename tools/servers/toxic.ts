@@ -44,7 +44,8 @@ export async function toxic(target: string, settings: Partial<ToxicSettings> = {
     socket.on('error', () => other().resetAndDestroy());
     socket.on('close', () => {
       sockets.delete(socket);
-      other().destroySoon();
+      // In order: what it said is still on its way, and the end behind it. Otherwise: the other side is to know.
+      if (!socket.readableEnded) other().resetAndDestroy();
     });
   }
 
@@ -75,7 +76,7 @@ export async function toxic(target: string, settings: Partial<ToxicSettings> = {
       return network.settings;
     },
     get connections() {
-      return sockets.size / 2;
+      return Math.ceil(sockets.size / 2);
     },
     async close() {
       server.close();
