@@ -2,11 +2,10 @@ import { GantryError } from '#platform/errors.ts';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
 import { AppendRequest, DataService } from '#proto/storage/v1/storage.ts';
-import { openArchive } from '../adapters/fs/archive.ts';
+import { openArchive } from '../adapters/open.ts';
 import { checkTenant } from '../log/names.ts';
-import { archiveCallbacks } from '../observe.ts';
 import type { Archive } from '../ports.ts';
-import { archiveOptions, checkStorageSettings, storageSettings } from '../settings.ts';
+import { checkStorageSettings, storageSettings } from '../settings.ts';
 import { Appender } from './append.ts';
 import { checkPlaces, streamPlaces } from './read.ts';
 
@@ -20,7 +19,7 @@ export const dataModule: Module = {
   check: checkStorageSettings,
   async start(context: Context): Promise<Running> {
     const { settings } = context;
-    const archive = await openArchive(context.dataDir, { ...archiveOptions(settings), ...archiveCallbacks(context) });
+    const archive = await openArchive(context);
     const appender = new Appender(archive, {
       smallLimit: () => settings.number('storage.smallLimit'),
       queueBytes: () => settings.number('storage.queueBytes'),

@@ -3,11 +3,10 @@ import { type Call, systemCall } from '#platform/call.ts';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { StudyEvent } from '#proto/index/v1/index.ts';
 import { KeeperService, type KeeperStatusResponse } from '#proto/storage/v1/storage.ts';
-import { openArchive } from '../adapters/fs/archive.ts';
+import { openArchive } from '../adapters/open.ts';
 import { checkTenant } from '../log/names.ts';
-import { archiveCallbacks } from '../observe.ts';
 import type { Archive } from '../ports.ts';
-import { archiveOptions, storageSettings } from '../settings.ts';
+import { storageSettings } from '../settings.ts';
 import { createCompact } from './compact.ts';
 import { Damage } from './damage.ts';
 import { createReclaim, FREE_PREFIX } from './reclaim.ts';
@@ -22,7 +21,7 @@ export const keeperModule: Module = {
   settings: { ...storageSettings, ...keeperSettings },
   async start(context: Context): Promise<Running> {
     const { settings, log } = context;
-    const archive = await openArchive(context.dataDir, { ...archiveOptions(settings), ...archiveCallbacks(context) });
+    const archive = await openArchive(context);
     const damage = new Damage();
     const compact = createCompact(context, archive, damage);
     const reclaim = createReclaim(context, archive, {

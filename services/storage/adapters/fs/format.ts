@@ -1,9 +1,8 @@
 import { join } from 'node:path';
 import { GantryError } from '#platform/errors.ts';
+import { ARCHIVE_FORMAT, formatJson, formatOf } from '../../log/format.ts';
 import type { Disk } from './disk.ts';
 
-/** Raised when a release writes what an older one would misread. */
-export const ARCHIVE_FORMAT = 1;
 const NAME = 'format.json';
 
 /** It lies in the archive itself, so that a copy of the archive says what it is. */
@@ -20,7 +19,7 @@ export async function checkFormat(disk: Disk, root: string): Promise<void> {
   }
   let format: unknown;
   try {
-    format = (JSON.parse(bytes.toString('utf8')) as { format?: unknown }).format;
+    format = formatOf(bytes);
   } catch (error) {
     throw new GantryError(
       'failed-precondition',
@@ -41,14 +40,7 @@ async function writeFormat(disk: Disk, path: string): Promise<void> {
   await disk.unlink(part).catch(() => {}); // from a start that was cut short
   const file = await disk.open(part, 'create');
   try {
-    await file.write(
-      [
-        Buffer.from(
-          `${JSON.stringify({ format: ARCHIVE_FORMAT, readme: 'Gantry archive. log/: tar files of DICOM instances.' })}\n`,
-        ),
-      ],
-      0,
-    );
+    await file.write([formatJson()], 0);
     await file.flush('format');
   } finally {
     await file.close();

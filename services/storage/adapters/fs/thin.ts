@@ -1,11 +1,10 @@
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
 import { GantryError } from '#platform/errors.ts';
-import { controlJson } from '../../log/commit.ts';
-import { controlFileName, segmentKey, tocFileName } from '../../log/names.ts';
+import { segmentKey } from '../../log/names.ts';
 import { readTocAt, scanFromEnd } from '../../log/scan.ts';
-import { BLOCK, paddingOf, TRAILER, writeTarHeader } from '../../log/tar.ts';
-import { decodeTable, encodeTocFrame } from '../../log/toc.ts';
+import { TRAILER } from '../../log/tar.ts';
+import { thinCommit } from '../../log/thin.ts';
+import { decodeTable } from '../../log/toc.ts';
 import type { Disk } from './disk.ts';
 import type { Lane, Segment } from './lane.ts';
 import { sourceOf, tocsOf } from './recover.ts';
@@ -42,37 +41,8 @@ export async function thinSegment(
             'damaged',
             `commit ${sequence} of ${segment.object} cannot be read: the segment stays as it is`,
           );
-        const buffers: Buffer[] = [];
-        let bytes = 0;
-        let seconds = 0;
-        const add = (name: string, content: Buffer): void => {
-          const header = Buffer.allocUnsafe(BLOCK);
-          writeTarHeader(header, 0, name, content.length, seconds);
-          const padding = paddingOf(content.length);
-          buffers.push(header, content, padding);
-          bytes += BLOCK + content.length + padding.length;
-        };
-        for (const entry of table.entries) {
-          seconds = Math.floor(Number.parseInt(entry.stamp.slice(0, 12), 16) / 1000);
-          if (entry.kind!.$case !== 'instance')
-            add(
-              controlFileName(sequence, entry.n, entry.kind!.$case),
-              controlJson({ lane: lane.lane, sequence }, entry),
-            );
-        }
-        let crc = 0;
-        for (const buffer of buffers) crc = crc32(buffer, crc);
-        newTocs.push(offset + bytes);
-        add(
-          tocFileName(sequence),
-          encodeTocFrame({
-            sequence,
-            commitOffset: offset,
-            previousToc: newTocs.at(-2) ?? -1,
-            crc,
-            table: frame.table,
-          }),
-        );
+        const { buffers, bytes, tocOffset: newToc } = thinCommit(table, frame.table, offset, newTocs.at(-1) ?? -1);
+        newTocs.push(newToc);
         await file.write(buffers, offset);
         offset += bytes;
       }

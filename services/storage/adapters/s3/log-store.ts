@@ -1,0 +1,406 @@
+import { ulid } from 'ulid';
+import { GantryError } from '#platform/errors.ts';
+import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
+import type { Commit } from '#proto/storage/v1/storage.ts';
+import { Alarms } from '../../log/alarms.ts';
+import { StampClock } from '../../log/clock.ts';
+import { Gather, type GatherLimits } from '../../log/gather.ts';
+import { checkTenant, isLane } from '../../log/names.ts';
+import { TableCache } from '../../log/table-cache.ts';
+import { decodeTable } from '../../log/toc.ts';
+import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
+import type { Bucket, Clockwork } from './bucket.ts';
+import { Alive, closeLane, isDead, removeSign, signsOfLife } from './dead-lanes.ts';
+import { type Lane, newLane } from './lane.ts';
+import { isTransient, LaneReader, type TableRead } from './lane-reader.ts';
+import { type LaneLimits, LaneWriter, NAME_FRESH_MS } from './lane-writer.ts';
+import { eachOf } from './limiter.ts';
+import { type Run, runsOf } from './runs.ts';
+import { assertSameTables, prepareThinned } from './thin.ts';
+
+export interface S3LogOptions {
+  readonly bucket: Bucket;
+  readonly clockwork: Clockwork;
+  readonly gather: GatherLimits;
+  readonly lanes: number;
+  readonly limits: LaneLimits;
+  readonly segmentBytes: number;
+  readonly tableCacheBytes: number;
+  /** A reader that was told nothing looks for others' commits so often. */
+  readonly lookMs: number;
+  /** A lane whose process was silent for so long is closed. */
+  readonly deadMs: number;
+  readonly now?: () => number;
+  readonly onAlarm?: (alarm: Alarm) => void;
+  readonly onCommit?: (tenant: string, position: Position, entries: number, bytes: number) => void;
+}
+
+interface TenantLog {
+  readonly lanes: Map<string, Lane>;
+  readonly writers: readonly LaneWriter[];
+  readonly gather: Gather;
+  /** When lanes were last looked for: among all names, among young ones. */
+  allMs: number;
+  youngMs: number;
+  refreshing: Promise<void>;
+}
+
+/** Lanes end after a day; whoever is still looked for has a young name. */
+const YOUNG_MS = 26 * 60 * 60 * 1000 + NAME_FRESH_MS;
+const ALL_EVERY_MS = 60 * 60 * 1000;
+const WIDTH = 16;
+const AHEAD = 16;
+/** Lanes that the store does not give, one after the other, before a reader gives up. */
+const FAILED_MAX = 3;
+
+export class S3LogStore implements LogStore {
+  readonly #options: S3LogOptions;
+  readonly #tenants = new Map<string, TenantLog>();
+  readonly #clock: StampClock;
+  readonly #alarms: Alarms;
+  readonly #tables: TableCache;
+  readonly #reader: LaneReader;
+  readonly #alive: Alive;
+  readonly #process = ulid();
+  readonly #thinning = new Set<string>();
+  /** Appends that are not in a queue yet. */
+  readonly #entering = new Set<Promise<unknown>>();
+  #closing = false;
+
+  constructor(options: S3LogOptions) {
+    this.#options = options;
+    const { bucket, clockwork } = options;
+    this.#clock = new StampClock(options.now ?? (() => bucket.now()));
+    this.#alarms = new Alarms(options.onAlarm ?? (() => {}));
+    this.#tables = new TableCache(options.tableCacheBytes);
+    this.#reader = new LaneReader({
+      bucket,
+      clock: this.#clock,
+      alarms: this.#alarms,
+      tables: this.#tables,
+      clockwork,
+    });
+    this.#alive = new Alive(bucket, this.#process);
+  }
+
+  async append(tenant: string, requester: string, entries: readonly NewEntry[]): Promise<Appended> {
+    if (this.#closing) throw new GantryError('unavailable', 'the archive is closing');
+    const entering = this.#enter(checkTenant(tenant), requester, entries);
+    this.#entering.add(entering);
+    const { appended } = await entering.finally(() => this.#entering.delete(entering));
+    return appended;
+  }
+
+  /** Into the queue, and stamped later than what this process could have seen: the young lanes once, and for what people decide, all
+   * that is open now. */
+  async #enter(
+    tenant: string,
+    requester: string,
+    entries: readonly NewEntry[],
+  ): Promise<{ appended: Promise<Appended> }> {
+    const log = this.#tenant(tenant);
+    const exact = entries.some(({ kind }) => DECIDES.has(kind.$case));
+    if (exact || log.youngMs === Number.NEGATIVE_INFINITY) await this.#refresh(log, tenant, { all: false, exact });
+    return { appended: log.gather.append(requester, entries) };
+  }
+
+  async tenants(): Promise<string[]> {
+    const found: string[] = [];
+    for await (const page of this.#options.bucket.list('log/', { shallow: true }))
+      for (const { key } of page) if (key.endsWith('/')) found.push(key.slice('log/'.length, -1));
+    return found;
+  }
+
+  async heads(tenant: string): Promise<Position[]> {
+    const log = this.#tenant(checkTenant(tenant));
+    await this.#refresh(log, tenant, { all: true, exact: true });
+    return [...log.lanes.values()].filter(({ head }) => head > 0).map(({ lane, head }) => ({ lane, sequence: head }));
+  }
+
+  told(tenant: string, { lane: name, sequence }: Position): void {
+    if (!isLane(name) || !Number.isSafeInteger(sequence)) return;
+    const log = this.#tenant(tenant);
+    const lane = log.lanes.get(name) ?? newLane(tenant, name);
+    log.lanes.set(name, lane);
+    if (!lane.own && !lane.closed) lane.head = Math.max(lane.head, sequence);
+  }
+
+  async *read(
+    tenant: string,
+    after: readonly Position[],
+    lanes: readonly string[],
+    signal: AbortSignal,
+  ): AsyncIterable<Commit> {
+    const log = this.#tenant(checkTenant(tenant));
+    signal.throwIfAborted();
+    const from = new Map(after.map(({ lane, sequence }) => [lane, sequence]));
+    if (lanes.length === 0) await this.#refresh(log, tenant, { all: true, exact: false });
+    const names = lanes.length === 0 ? [...log.lanes.keys()].sort() : lanes.filter(isLane);
+    let failed: unknown;
+    let inRow = 0;
+    const stopped = new Set<Lane>();
+    for await (const { lane, sequence, table } of this.#inOrder(log, tenant, names, from, lanes.length > 0)) {
+      signal.throwIfAborted();
+      if (stopped.has(lane)) continue;
+      try {
+        const read = await table;
+        inRow = 0;
+        if (read === 'stop') stopped.add(lane);
+        else if (read) yield { lane: lane.lane, sequence, tableOfContents: read };
+      } catch (error) {
+        if (!isTransient(error) || ++inRow >= FAILED_MAX) throw error;
+        failed = error; // other lanes go on, and then the reader hears that it has not seen everything
+        stopped.add(lane);
+      }
+    }
+    if (failed) throw failed;
+  }
+
+  /** A few tables are on their way while the first of them is handed on. */
+  async *#inOrder(log: TenantLog, tenant: string, names: readonly string[], from: Map<string, number>, asked: boolean) {
+    type Ahead = { lane: Lane; sequence: number; table: Promise<TableRead> };
+    const ahead: Ahead[] = [];
+    for (const name of names) {
+      let lane = log.lanes.get(name);
+      if (!lane) {
+        lane = newLane(tenant, name);
+        await this.#reader.list(lane);
+        if (lane.head === 0) continue;
+        log.lanes.set(name, lane);
+      }
+      for (let sequence = (from.get(name) ?? 0) + 1; ; sequence++) {
+        // Whoever asks for a lane by name gets what is there now.
+        if (sequence > lane.head && asked) await this.#reader.look(lane, false);
+        if (sequence > lane.head) break;
+        const table = this.#reader.table(lane, sequence);
+        table.catch(() => {}); // thrown when it is awaited
+        ahead.push({ lane, sequence, table });
+        if (ahead.length >= (asked ? 2 : AHEAD)) yield ahead.shift()!;
+      }
+    }
+    yield* ahead;
+  }
+
+  async segments(tenant: string): Promise<SegmentRow[]> {
+    const log = this.#tenant(checkTenant(tenant));
+    await this.#refresh(log, tenant, { all: true, exact: true });
+    const rows = new Map<string, SegmentRow[]>();
+    await eachOf(
+      [...log.lanes.values()].filter(({ head }) => head > 0),
+      WIDTH,
+      async (lane) => {
+        rows.set(
+          lane.lane,
+          (await this.#runs(lane)).map(({ row }) => row),
+        );
+      },
+    );
+    return [...rows].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, each]) => each);
+  }
+
+  async *commitsOf(tenant: string, object: string): AsyncIterable<TableOfContents> {
+    const { lane, run } = await this.#find(tenant, object);
+    for (let from = run.row.first; from <= run.row.last; from += AHEAD) {
+      const sequences = Array.from({ length: Math.min(AHEAD, run.row.last - from + 1) }, (_, i) => from + i);
+      for (const [i, table] of (await Promise.all(sequences.map((each) => this.#reader.table(lane, each)))).entries()) {
+        if (table === 'stop')
+          throw new GantryError('damaged', `${object} holds entries that this release does not know`);
+        if (!table) continue; // damage: its alarm is raised
+        const decoded = decodeTable(table, tenant, lane.lane, sequences[i]!);
+        if (typeof decoded === 'object') yield decoded;
+      }
+    }
+  }
+
+  async prepareThin(tenant: string, object: string): Promise<void> {
+    await this.#whileThinning(tenant, object, async () => {});
+  }
+
+  async thin(tenant: string, object: string): Promise<{ object: string; bytesFreed: number }> {
+    return this.#whileThinning(tenant, object, async (lane, run, copy) => {
+      await assertSameTables(this.#reader, lane, run, copy);
+      // From the last one down, so that a keeper that is killed here finds the same run again. The object with the last number of a
+      // closed lane stays: a writer that wakes after days must find its number taken.
+      const going = run.pieces.filter(({ first }) => !(lane.closed && run.pieces.length > 1 && first === lane.head));
+      let bytesFreed = -copy.bytes;
+      for (const piece of going.toReversed()) {
+        await this.#options.bucket.remove(piece.object);
+        bytesFreed += piece.bytes;
+      }
+      await this.#reader.pieces(lane);
+      return { object: copy.object, bytesFreed: Math.max(0, bytesFreed) };
+    });
+  }
+
+  async #whileThinning<T>(
+    tenant: string,
+    object: string,
+    work: (lane: Lane, run: Run, copy: Awaited<ReturnType<typeof prepareThinned>>) => Promise<T>,
+  ): Promise<T> {
+    const { lane, run } = await this.#find(tenant, object);
+    if (run.row.state !== 'sealed') throw new GantryError('failed-precondition', `${object} is not a sealed segment`);
+    if (this.#thinning.has(object)) throw new GantryError('conflict', `${object} is being thinned`);
+    this.#thinning.add(object);
+    try {
+      return await work(lane, run, await prepareThinned(this.#options.bucket, this.#reader, lane, run));
+    } finally {
+      this.#thinning.delete(object);
+    }
+  }
+
+  alarms(): readonly Alarm[] {
+    return this.#alarms.list();
+  }
+
+  incomplete(tenant: string): Incomplete {
+    return this.#alarms.incomplete(tenant);
+  }
+
+  /** An object is put whole, or not at all. */
+  async tornBytes(): Promise<number> {
+    return 0;
+  }
+
+  async sealAged(): Promise<void> {
+    for (const { writers } of this.#tenants.values()) for (const writer of writers) await writer.endAged();
+    await this.sayAlive();
+  }
+
+  /** Tells the keepers which lanes are written here. */
+  async sayAlive(): Promise<void> {
+    const lanes = [...this.#tenants.values()].flatMap(({ writers }) => writers.flatMap(({ lane }) => lane ?? []));
+    await this.#alive.say(lanes.filter(({ head }) => head > 0));
+  }
+
+  async closeDeadLanes(): Promise<number> {
+    const { bucket, clockwork, limits, deadMs } = this.#options;
+    const signs = await signsOfLife(bucket);
+    let closed = 0;
+    for (const tenant of await this.tenants()) {
+      const log = this.#tenant(tenant);
+      await this.#refresh(log, tenant, { all: true, exact: true });
+      for (const lane of log.lanes.values()) {
+        if (lane.own || lane.closed || lane.head === 0) continue;
+        const pieces = await this.#reader.pieces(lane);
+        const lastMs = Math.max(0, ...pieces.map(({ modifiedMs }) => modifiedMs));
+        if (!isDead(lane, lastMs, bucket.now(), signs, deadMs)) continue;
+        const parts = { bucket, reader: this.#reader, clock: this.#clock, clockwork };
+        if (await closeLane(parts, lane, limits.commitMs, this.#process)) closed++;
+      }
+    }
+    const open = new Set(
+      [...this.#tenants.values()]
+        .flatMap(({ lanes }) => [...lanes.values()].filter((each) => !each.closed))
+        .map(({ lane }) => lane),
+    );
+    for (const sign of signs)
+      if (sign.ageMs >= deadMs && ![...sign.lanes].some((lane) => open.has(lane))) await removeSign(bucket, sign);
+    return closed;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.allSettled(this.#entering);
+    await Promise.all(
+      [...this.#tenants.values()].map(async ({ gather, writers }) => {
+        await gather.close();
+        await Promise.all(writers.map((writer) => writer.close()));
+      }),
+    );
+    await this.#alive.leave().catch(() => {}); // a keeper removes it when it is old
+  }
+
+  async #runs(lane: Lane): Promise<Run[]> {
+    const pieces = await this.#reader.pieces(lane);
+    return runsOf(lane, pieces, this.#options.segmentBytes, (piece) => this.#reader.span(lane, piece));
+  }
+
+  async #find(tenant: string, object: string): Promise<{ lane: Lane; run: Run }> {
+    const lane = this.#tenants.get(checkTenant(tenant))?.lanes.get(object.split('/')[2] ?? '');
+    const run = lane && (await this.#runs(lane)).find(({ row }) => row.object === object);
+    if (!lane || !run) throw new GantryError('not-found', 'no such segment');
+    return { lane, run };
+  }
+
+  /**
+   * Finds lanes and commits of other processes. `exact`: none that was there when this was called is missed, or it fails. One at a
+   * time: whoever asks meanwhile waits, and looks again, for what came after the first one began.
+   */
+  #refresh(log: TenantLog, tenant: string, how: { all: boolean; exact: boolean }): Promise<void> {
+    const before = log.refreshing.catch(() => {});
+    const turn = before.then(() => this.#look(log, tenant, how));
+    log.refreshing = turn;
+    turn.catch(() => {}); // whoever asked is told
+    return turn;
+  }
+
+  async #look(log: TenantLog, tenant: string, { all, exact }: { all: boolean; exact: boolean }): Promise<void> {
+    const { clockwork, lookMs, bucket } = this.#options;
+    const now = clockwork.elapsedMs();
+    const wantsAll = all && now - log.allMs >= ALL_EVERY_MS;
+    if (exact || wantsAll || now - log.youngMs >= lookMs) {
+      const prefix = `log/${tenant}/`;
+      const after = wantsAll ? '' : `${prefix}${ulid(Math.max(0, bucket.now() - YOUNG_MS)).slice(0, 10)}`;
+      for await (const page of bucket.list(prefix, { after, shallow: true }))
+        for (const { key } of page) {
+          const name = key.slice(prefix.length, -1);
+          if (key.endsWith('/') && isLane(name) && !log.lanes.has(name)) log.lanes.set(name, newLane(tenant, name));
+        }
+      log.youngMs = now;
+      if (wantsAll) log.allMs = now;
+    }
+    const due = [...log.lanes.values()].filter(
+      (lane) => !lane.own && !lane.closed && (exact || now - lane.lookedMs >= lookMs),
+    );
+    await eachOf(due, WIDTH, async (lane) => {
+      try {
+        await this.#reader.look(lane, exact);
+      } catch (error) {
+        if (exact || !isTransient(error)) throw error; // reading the lane says the same
+      }
+    });
+  }
+
+  #tenant(tenant: string): TenantLog {
+    let log = this.#tenants.get(tenant);
+    if (log) return log;
+    const lanes = new Map<string, Lane>();
+    const { bucket, clockwork, limits, gather, onCommit } = this.#options;
+    const writers = Array.from(
+      { length: this.#options.lanes },
+      () =>
+        new LaneWriter(tenant, {
+          bucket,
+          clock: this.#clock,
+          clockwork,
+          limits,
+          onLane: (lane) => {
+            lanes.set(lane.lane, lane);
+            this.sayAlive().catch(() => {}); // said again every minute
+          },
+          onCommit: (lane, sequence, table, bytes, entries) => {
+            this.#tables.set(lane.lane, sequence, table);
+            onCommit?.(tenant, { lane: lane.lane, sequence }, entries, bytes);
+          },
+        }),
+    );
+    const free = [...writers];
+    const commit = async (entries: readonly NewEntry[]) => {
+      const writer = free.shift()!; // the first that is free: a quiet tenant needs one lane only
+      try {
+        return await writer.commit(entries);
+      } finally {
+        free.push(writer);
+        free.sort((a, b) => writers.indexOf(a) - writers.indexOf(b));
+      }
+    };
+    const never = Number.NEGATIVE_INFINITY;
+    const gathering = new Gather(gather, commit, this.#options.lanes);
+    log = { lanes, writers, gather: gathering, allMs: never, youngMs: never, refreshing: Promise.resolve() };
+    this.#tenants.set(tenant, log);
+    return log;
+  }
+}
+
+/** What people decide counts by its stamp: later than what they saw. */
+const DECIDES: ReadonlySet<string> = new Set(['overlay', 'delete', 'restore', 'identity', 'hold', 'decision']);
