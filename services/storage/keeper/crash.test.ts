@@ -8,7 +8,7 @@ import type { TestContext } from '#platform/testing.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
 import { openArchive } from '../adapters/fs/archive.ts';
-import type { Alarm, Archive } from '../ports.ts';
+import type { Archive } from '../ports.ts';
 import { archiveOptions } from '../settings.ts';
 import { createCompact } from './compact.ts';
 import { Damage } from './damage.ts';
@@ -175,8 +175,9 @@ for (const name of NAMES)
 test('while a lane cannot be read nothing is packed or removed', async () => {
   const context = await house();
   try {
-    const alarm: Alarm = { kind: 'unreadable-lane', tenant: 'main', lane: 'L', detail: 'EIO', atMs: 0 };
-    const archive = { log: { alarms: () => [alarm] } } as unknown as Archive;
+    const archive = {
+      log: { incomplete: () => ({ unreadableLane: 'L', hiddenEntries: false }) },
+    } as unknown as Archive;
     const refused = (error: unknown) => error instanceof GantryError && error.code === 'unavailable';
     const options = { study: '', limit: 1, packBytes: 1 };
     await assert.rejects(createCompact(context, archive, new Damage())(context.call(), options), refused);
