@@ -16,6 +16,8 @@ export interface IndexStore {
   fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult>;
   /** Runs a named query (`queries.ts`) and streams its rows; stops when the signal aborts or nobody takes rows for `idleMs`. */
   query<Row>(name: string, args: unknown, options?: QueryOptions): AsyncIterable<Row>;
+  /** Once this returns, searches find all that was folded before, by whichever process. */
+  show(): Promise<void>;
   settling: SettlingStore;
   /** A second, empty index beside this one; `complete` puts it in this one's place while queries go on. */
   beginRebuild(): Promise<Rebuilding>;
@@ -39,7 +41,7 @@ export interface DueStudy {
   /** Of the index that it is due in: another one, after a rebuild, numbers its studies anew. */
   generation: number;
   tenant: string;
-  study: number;
+  study: number | string;
   studyInstanceUid: string;
   /** 0: metadata objects are still to be written; 1: only the announcement is. */
   settled: number;

@@ -24,7 +24,7 @@ export interface SettlerOptions {
 /** Announces studies to which nothing was added for a while, once their metadata objects are written. At least once; jobs are deduplicated. */
 export class Settler {
   readonly #options: SettlerOptions;
-  readonly #later = new Map<number, number>();
+  readonly #later = new Map<number | string, number>();
   readonly #stop = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();

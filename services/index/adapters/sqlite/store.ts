@@ -110,6 +110,9 @@ export class SqliteIndexStore implements IndexStore {
     return this.#write.ask<FoldResult>('fold', { tenant, commits });
   }
 
+  /** What is committed is seen by the next query. */
+  async show(): Promise<void> {}
+
   async *query<Row>(name: string, args: unknown, options: QueryOptions = {}): AsyncGenerator<Row> {
     if (this.#queries >= this.#options.queriesMax())
       throw new GantryError('unavailable', `${this.#queries} queries run already (index.queriesMax)`);

@@ -1,0 +1,153 @@
+import { randomBytes } from 'node:crypto';
+import type { Client } from '@elastic/elasticsearch';
+import type { VersionPolicy } from '../../fold/types.ts';
+import { asked, isStatus } from './client.ts';
+import { ELASTIC_VERSION, INDICES, type IndexName, METADATA } from './schema.ts';
+
+/**
+ * `gantry-studies` is the alias that says which generation is the index: `gantry-v1-1-studies` and its siblings. Each of these is an alias
+ * too, of an index named `…-0`, because Elasticsearch makes a missing index of whatever is written to it, but no missing alias.
+ */
+export interface Generation {
+  name: string; // gantry-v1-1
+  version: number;
+  n: number;
+}
+export interface IndexShape {
+  prefix: string;
+  shards: number;
+  replicas: number;
+  refreshIntervalMs: number;
+}
+const NAMES = Object.keys(INDICES) as IndexName[];
+
+export class Generations {
+  readonly #client: Client;
+  readonly #shape: IndexShape;
+
+  constructor(client: Client, shape: IndexShape) {
+    this.#client = client;
+    this.#shape = shape;
+  }
+  get #alias(): string {
+    return `${this.#shape.prefix}-studies`;
+  }
+  get metadata(): string {
+    return `${this.#shape.prefix}-metadata-v1`;
+  }
+
+  #parse(index: string): Generation | undefined {
+    const { prefix } = this.#shape;
+    if (!index.startsWith(`${prefix}-v`)) return undefined;
+    const match = /^(v(\d+)-(\d+)[a-z0-9]*)-studies-0$/.exec(index.slice(prefix.length + 1));
+    return match ? { name: `${prefix}-${match[1]!}`, version: Number(match[2]), n: Number(match[3]) } : undefined;
+  }
+
+  /** Which is the index now. */
+  async current(): Promise<Generation | undefined> {
+    try {
+      const found = await this.#client.indices.getAlias({ name: this.#alias });
+      for (const index of Object.keys(found)) {
+        const generation = this.#parse(index);
+        if (generation) return generation;
+      }
+      return undefined;
+    } catch (error) {
+      if (isStatus(error, 404)) return undefined;
+      return asked('looking for the index', () => Promise.reject(error));
+    }
+  }
+
+  async policyOf(generation: Generation): Promise<VersionPolicy> {
+    const found = await asked('reading what the index is', () =>
+      this.#client.get<{ body: string }>({ index: `${generation.name}-state`, id: 'meta' }),
+    );
+    return (JSON.parse(found._source!.body) as { policy: VersionPolicy }).policy;
+  }
+
+  /** The first: whoever makes it, it is the same. */
+  async first(policy: VersionPolicy): Promise<Generation> {
+    const generation = { name: `${this.#shape.prefix}-v${ELASTIC_VERSION}-1`, version: ELASTIC_VERSION, n: 1 };
+    await this.#make(generation, policy);
+    await asked('naming the index', () =>
+      this.#client.indices.updateAliases({
+        actions: [{ add: { index: `${generation.name}-studies-0`, alias: this.#alias } }],
+      }),
+    );
+    return (await this.current()) ?? generation;
+  }
+
+  /** One beside the current: nobody else's, so that what a forgotten rebuild still writes goes nowhere. */
+  async beside(current: Generation | undefined, policy: VersionPolicy): Promise<Generation> {
+    const n = (current?.n ?? 0) + 1;
+    const name = `${this.#shape.prefix}-v${ELASTIC_VERSION}-${n}x${randomBytes(4).toString('hex')}`;
+    const generation = { name, version: ELASTIC_VERSION, n };
+    await this.#make(generation, policy);
+    return generation;
+  }
+
+  async #make(generation: Generation, policy: VersionPolicy): Promise<void> {
+    const { shards, replicas, refreshIntervalMs } = this.#shape;
+    for (const name of NAMES)
+      await this.#create(`${generation.name}-${name}-0`, `${generation.name}-${name}`, INDICES[name], {
+        number_of_shards: name === 'state' || name === 'patients' ? 1 : shards,
+        number_of_replicas: replicas,
+        refresh_interval: `${refreshIntervalMs}ms`,
+        codec: name === 'series' || name === 'blocks' ? 'best_compression' : 'default',
+        ...(name === 'studies'
+          ? { sort: { field: ['o00080020', 'o00080030', 'uid'], order: ['desc', 'desc', 'desc'] } }
+          : {}),
+      });
+    await this.#create(`${this.metadata}-0`, this.metadata, METADATA, {
+      number_of_shards: shards,
+      number_of_replicas: replicas,
+      refresh_interval: '30s',
+    });
+    const body = JSON.stringify({ policy, created: new Date().toISOString() });
+    try {
+      await this.#client.create({
+        index: `${generation.name}-state`,
+        id: 'meta',
+        document: { tenant: '', kind: 'meta', body },
+      });
+    } catch (error) {
+      if (!isStatus(error, 409)) await asked('making the index', () => Promise.reject(error));
+    }
+  }
+
+  async #create(index: string, alias: string, properties: object, settings: object): Promise<void> {
+    try {
+      await this.#client.indices.create({
+        index,
+        aliases: { [alias]: {} },
+        settings: { index: settings },
+        mappings: { dynamic: 'strict', properties: properties as never },
+      });
+    } catch (error) {
+      if (!isStatus(error, 400, 'resource_already_exists_exception'))
+        await asked('making an index', () => Promise.reject(error));
+    }
+  }
+
+  /** Fails where another process has put its own there meanwhile. */
+  async swap(from: Generation | undefined, to: Generation): Promise<void> {
+    const alias = this.#alias;
+    await asked('putting an index in the place of another', () =>
+      this.#client.indices.updateAliases({
+        actions: [
+          ...(from ? [{ remove: { index: `${from.name}-studies-0`, alias, must_exist: true } }] : []),
+          { add: { index: `${to.name}-studies-0`, alias } },
+        ],
+      }),
+    );
+  }
+
+  async remove(generation: Generation): Promise<void> {
+    await asked('removing an index', () =>
+      this.#client.indices.delete({
+        index: NAMES.map((name) => `${generation.name}-${name}-0`),
+        ignore_unavailable: true,
+      }),
+    );
+  }
+}

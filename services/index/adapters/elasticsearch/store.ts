@@ -1,0 +1,378 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from '@elastic/elasticsearch';
+import { GantryError } from '#platform/errors.ts';
+import type {
+  ConflictsRequest,
+  EntriesRequest,
+  FatesRequest,
+  LocateRequest,
+  MetadataRequest,
+  SearchRequest,
+  SettledRequest,
+  TrashRequest,
+} from '#proto/index/v1/index.ts';
+import type { EntryId } from '#proto/storage/v1/log.ts';
+import type { RawCommit } from '../../fold/commit.ts';
+import { describe } from '../../fold/describe.ts';
+import type { VersionPolicy } from '../../fold/types.ts';
+import { encodeMetadataObject } from '../../metadata/object.ts';
+import { MetadataReader } from '../../metadata/read.ts';
+import { metadata } from '../../metadata/serve.ts';
+import type { DueStudy, FoldResult, IndexStore, QueryOptions, Rebuilding, SettlingStore } from '../../ports.ts';
+import { conflicts, entries, fates, locate, settled, trash } from '../../questions/queries.ts';
+import { answers, later, type Rows } from '../../questions/reading.ts';
+import { runSearch } from '../../search/search.ts';
+import type { SearchLimits } from '../../search/settings.ts';
+import { sopHash } from '../../state/sop-hash.ts';
+import { asked, connect, type ElasticOptions } from './client.ts';
+import type { StudySource, StudyState } from './documents.ts';
+import { Documents } from './documents-store.ts';
+import { ElasticFolder, studyWrite } from './folder.ts';
+import { type Generation, Generations, type IndexShape } from './generations.ts';
+import { HeadsCache } from './heads-cache.ts';
+import { ElasticReader } from './reader.ts';
+import { ELASTIC_VERSION } from './schema.ts';
+import { ElasticSearchStore } from './search-store.ts';
+
+export interface ElasticIndexOptions extends ElasticOptions, IndexShape {
+  policy: VersionPolicy;
+  queriesMax: () => number;
+  queryIdleMs: () => number;
+  metadataCacheBytes: number;
+  /** Headers, from the log: what it reads is given to `giveHeads`. */
+  readHeads?: (store: SettlingStore, tenant: string, entries: EntryId[]) => Promise<void>;
+}
+
+interface Args<Request> {
+  tenant: string;
+  request: Request;
+}
+
+const QUERIES: Record<string, (reader: ElasticReader, args: never) => Rows<unknown>> = {
+  search: (reader, { tenant, request, limits }: Args<SearchRequest> & { limits: SearchLimits }) =>
+    runSearch(new ElasticSearchStore(reader), tenant, request, limits),
+  locate: ({ asked }, { tenant, request }: Args<LocateRequest>) => locate(asked, tenant, request),
+  *counts(reader, { tenant }: Args<unknown>) {
+    yield yield* reader.counts(tenant);
+  },
+  trash: ({ asked }, { tenant, request }: Args<TrashRequest>) => trash(asked, tenant, request.studyInstanceUid),
+  conflicts: ({ asked }, { tenant, request }: Args<ConflictsRequest>) =>
+    conflicts(asked, tenant, request.studyInstanceUid),
+  entries: ({ asked }, { tenant, request }: Args<EntriesRequest>) => entries(asked, tenant, request),
+  settled: ({ asked }, { tenant, request }: Args<SettledRequest>) => settled(asked, tenant, request),
+  fates: ({ asked }, { tenant, request }: Args<FatesRequest>) => fates(asked, tenant, request),
+  metadata: ({ asked }, { tenant, request }: Args<MetadataRequest>) => metadata(asked, tenant, request),
+};
+
+/** How long a process may not know that another has put an index in the place of this one. */
+const LOOK_MS = 1_000;
+/** Questions that run go on in the index in which they began; then it goes. */
+const OLD_MS = 60_000;
+const METADATA_PIECE = 8 * 2 ** 20;
+const SETTLE_ATTEMPTS = 5;
+
+interface Current {
+  generation: Generation;
+  documents: Documents;
+  policy: VersionPolicy;
+  folder: ElasticFolder;
+  number: number;
+}
+
+/** The index in Elasticsearch, for any number of processes at once. */
+export class ElasticIndexStore implements IndexStore {
+  readonly #options: ElasticIndexOptions;
+  readonly #client: Client;
+  readonly #generations: Generations;
+  readonly #kept: MetadataReader;
+  readonly #heads: HeadsCache;
+  readonly #removals = new Map<NodeJS.Timeout, Generation>();
+  #current: Current | undefined;
+  #lookedMs = Number.NEGATIVE_INFINITY;
+  #looking: Promise<Current> | undefined;
+  #folding: Promise<unknown> = Promise.resolve();
+  #number = 0;
+  #queries = 0;
+  #closed = false;
+  fresh = false;
+
+  constructor(options: ElasticIndexOptions) {
+    this.#options = options;
+    this.#client = connect(options);
+    this.#generations = new Generations(this.#client, options);
+    this.#kept = new MetadataReader(options.metadataCacheBytes);
+    this.#heads = new HeadsCache(options.metadataCacheBytes);
+  }
+
+  /** Which index it is, asked again every second. */
+  async #now(): Promise<Current> {
+    if (this.#closed) throw new GantryError('unavailable', 'the index has stopped');
+    if (this.#current && performance.now() - this.#lookedMs < LOOK_MS) return this.#current;
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  async #look(): Promise<Current> {
+    let generation = await this.#generations.current();
+    if (!generation) {
+      generation = await this.#generations.first(this.#options.policy);
+      this.fresh = true;
+    }
+    if (generation.version > ELASTIC_VERSION)
+      throw new GantryError(
+        'unavailable',
+        `the index in Elasticsearch is of version ${generation.version}, which a newer release has made; this one knows ${ELASTIC_VERSION}, and neither folds nor answers`,
+      );
+    if (generation.version < ELASTIC_VERSION)
+      throw new GantryError(
+        'unavailable',
+        `the index in Elasticsearch is of version ${generation.version}; it is built again as version ${ELASTIC_VERSION}, and processes of the release before answer meanwhile`,
+      );
+    this.#lookedMs = performance.now();
+    if (this.#current?.generation.name === generation.name) return this.#current;
+    const documents = new Documents(this.#client, generation.name);
+    const policy = await this.#generations.policyOf(generation);
+    const folder = new ElasticFolder(documents, { policy, describe });
+    this.#current = { generation, documents, policy, folder, number: ++this.#number };
+    return this.#current;
+  }
+
+  async positions(tenant: string): Promise<Map<string, number>> {
+    return (await this.#now()).folder.positions(tenant);
+  }
+
+  async tenants(): Promise<string[]> {
+    const { documents } = await this.#now();
+    await documents.refresh('state');
+    const { hits } = await asked('looking for tenants', () =>
+      this.#client.search<{ tenant: string }>({
+        index: documents.name('state'),
+        size: 10_000,
+        _source: ['tenant'],
+        query: { term: { kind: 'positions' } },
+      }),
+    );
+    return [...new Set(hits.hits.map((hit) => hit._source!.tenant))].sort();
+  }
+
+  /** One after the other: what is folded at once by one process would only get in its own way. */
+  fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult> {
+    this.#heads.keep(tenant, commits);
+    const folding = this.#folding.catch(() => {}).then(async () => (await this.#now()).folder.fold(tenant, commits));
+    this.#folding = folding;
+    return folding;
+  }
+
+  async show(): Promise<void> {
+    const { documents } = await this.#now();
+    await documents.refresh('studies', 'series', 'blocks', 'patients');
+  }
+
+  #reader({ documents, policy }: Current): ElasticReader {
+    return new ElasticReader({
+      documents,
+      policy,
+      kept: this.#kept,
+      heads: this.#heads,
+      metadata: this.#generations.metadata,
+      readHeads: async (tenant, lost) => this.#options.readHeads?.(this.settling, tenant, lost),
+    });
+  }
+
+  async *query<Row>(name: string, args: unknown, options: QueryOptions = {}): AsyncGenerator<Row> {
+    if (this.#queries >= this.#options.queriesMax())
+      throw new GantryError('unavailable', `${this.#queries} queries run already (index.queriesMax)`);
+    const query = QUERIES[name];
+    if (!query) throw new GantryError('unimplemented', `the index has no query ${name}`);
+    this.#queries++;
+    try {
+      const reader = this.#reader(await this.#now());
+      for await (const row of answers(query(reader, args as never) as Rows<Row>, options.signal)) {
+        const gaveMs = performance.now();
+        yield row;
+        options.signal?.throwIfAborted();
+        if (performance.now() - gaveMs > this.#options.queryIdleMs())
+          throw new GantryError('deadline-exceeded', 'nobody took the rows of a query (index.queryIdleMs)');
+      }
+    } finally {
+      this.#queries--;
+    }
+  }
+
+  readonly settling: SettlingStore = {
+    due: async (beforeMs, limit) => {
+      const { documents, number } = await this.#now();
+      await documents.refresh('studies');
+      const { hits } = await asked('looking for studies to settle', () =>
+        this.#client.search<StudySource>({
+          index: documents.name('studies'),
+          size: Math.min(limit, 10_000),
+          _source: ['tenant', 'uid', 'settled'],
+          query: { bool: { filter: [{ range: { settled: { lt: 2 } } }, { range: { changedMs: { lte: beforeMs } } }] } },
+          sort: [{ settled: 'desc' }, { changedMs: 'asc' }],
+        }),
+      );
+      return hits.hits.map((hit): DueStudy => {
+        const { tenant, uid, settled } = hit._source!;
+        return { generation: number, tenant, study: hit._id!, studyInstanceUid: uid, settled };
+      });
+    },
+    settle: (study) => this.#settle(study),
+    announced: async (study) => void (await this.#settled(study, (source) => source.settled === 1, 2)),
+    giveHeads: async (tenant, commits) => this.#heads.keep(tenant, commits),
+  };
+
+  async #settle(study: DueStudy): Promise<boolean> {
+    const current = await this.#now();
+    if (study.generation !== current.number) return false;
+    const reader = this.#reader(current);
+    const row = await later(reader.study(study.tenant, study.studyInstanceUid));
+    if (!row) return false;
+    const series = await later(reader.seriesOfStudy(row));
+    const names = new Map<string, string>();
+    const replaced: string[] = [];
+    for (const one of series) {
+      const { name, records } = await later(this.#kept.plan(reader, one));
+      const [before = ''] = one.metadata.split('#');
+      if (before !== '' && before !== name) replaced.push(one.metadata);
+      if (name === '' || before === name) {
+        names.set(one.seriesInstanceUid, name === '' ? '' : one.metadata);
+        continue;
+      }
+      const data = encodeMetadataObject(await later(this.#kept.entries(reader, one, records)));
+      const pieces: Buffer[] = [];
+      for (let from = 0; from < data.length; from += METADATA_PIECE)
+        pieces.push(data.subarray(from, from + METADATA_PIECE));
+      for (const [n, piece] of pieces.entries())
+        await asked('writing metadata', () =>
+          this.#client.index({
+            index: this.#generations.metadata,
+            id: `${name}/${n}`,
+            require_alias: true,
+            document: { tenant: study.tenant, data: piece.toString('base64') },
+          }),
+        );
+      names.set(one.seriesInstanceUid, `${name}#${pieces.length}`);
+    }
+    await this.#shareSops(
+      current,
+      reader,
+      study,
+      series.map((one) => one.seriesInstanceUid),
+    );
+    const revisions = new Map(series.map((one) => [one.seriesInstanceUid, one.revision]));
+    const done = await this.#settled(
+      study,
+      (_source, state) =>
+        Object.entries(state.series).every(([uid, summary]) => revisions.get(uid) === summary.revision),
+      1,
+      (state) => {
+        for (const [uid, name] of names) state.series[uid]!.metadata = name;
+      },
+    );
+    if (done)
+      for (const one of replaced) {
+        const [name = '', pieces = '0'] = one.split('#');
+        for (let n = 0; n < Number(pieces); n++)
+          await this.#client.delete({ index: this.#generations.metadata, id: `${name}/${n}` }, { ignore: [404] });
+      }
+    return done;
+  }
+
+  /** What one SOP Instance UID is in two places is told once both have settled: a look-up for each instance stored would be dear. */
+  async #shareSops(current: Current, reader: ElasticReader, study: DueStudy, uids: readonly string[]): Promise<void> {
+    const { documents } = current;
+    await documents.refresh('series', 'blocks');
+    for (const uid of uids) {
+      const scope = {
+        studyInstanceUids: [study.studyInstanceUid],
+        seriesInstanceUids: [uid],
+        sopInstanceUids: [],
+      };
+      const [row] = await later(reader.seriesInScope(study.tenant, scope));
+      if (!row) continue;
+      const hashes = [
+        ...new Set((await later(reader.records(row))).map((one) => sopHash(study.tenant, one.sopInstanceUid))),
+      ];
+      const places = await reader.seriesOfSops(study.tenant, hashes);
+      const others = places.filter((one) => one.study !== study.studyInstanceUid || one.series !== uid);
+      if (others.length === 0) continue;
+      for (const hash of hashes) {
+        const shared = (await reader.seriesOfSops(study.tenant, [hash])).length > 1;
+        if (shared)
+          await documents.write([
+            {
+              index: 'state',
+              id: `shared/${study.tenant}/${hash}`,
+              source: { tenant: study.tenant, kind: 'shared', body: String(hash) },
+              at: undefined,
+            },
+          ]);
+      }
+    }
+  }
+
+  async #settled(
+    study: DueStudy,
+    holds: (source: StudySource, state: StudyState) => boolean,
+    settled: number,
+    change: (state: StudyState) => void = () => {},
+  ): Promise<boolean> {
+    for (let attempt = 0; attempt < SETTLE_ATTEMPTS; attempt++) {
+      const { documents, number } = await this.#now();
+      if (study.generation !== number) return false;
+      const id = String(study.study);
+      const found = await documents.one<StudySource>('studies', id);
+      if (!found) return false;
+      const state = JSON.parse(found.source.state) as StudyState;
+      if (!holds(found.source, state)) return false;
+      change(state);
+      const source = { ...found.source, settled: Math.max(settled, found.source.settled) };
+      const [done] = await documents.write([studyWrite({ id, at: found.at, source, state })]);
+      if (done) return true;
+      await sleep(Math.random() * 50);
+    }
+    return false;
+  }
+
+  async beginRebuild(): Promise<Rebuilding> {
+    const before = await this.#generations.current();
+    const generation = await this.#generations.beside(before, this.#options.policy);
+    const documents = new Documents(this.#client, generation.name);
+    const folder = new ElasticFolder(documents, { policy: this.#options.policy, describe, acceptGaps: true });
+    let done = false;
+    return {
+      fold: (tenant, commits) => folder.fold(tenant, commits),
+      positions: (tenant) => folder.positions(tenant),
+      complete: async () => {
+        await documents.refresh('studies', 'series', 'blocks', 'patients', 'state');
+        await this.#generations.swap(before, generation);
+        done = true;
+        this.#lookedMs = Number.NEGATIVE_INFINITY;
+        await this.#now();
+        if (before) this.#removeLater(before);
+      },
+      abandon: async () => {
+        if (!done) await this.#generations.remove(generation);
+      },
+    };
+  }
+
+  #removeLater(generation: Generation): void {
+    const timer = setTimeout(() => {
+      this.#removals.delete(timer);
+      this.#generations.remove(generation).catch(() => {}); // it is removed at the next rebuild, or by hand: it costs only room
+    }, OLD_MS).unref();
+    this.#removals.set(timer, generation);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#folding.catch(() => {}); // whoever asked for it was told
+    for (const timer of this.#removals.keys()) clearTimeout(timer);
+    await Promise.allSettled([...this.#removals.values()].map((one) => this.#generations.remove(one)));
+    await this.#client.close();
+  }
+}
