@@ -17,7 +17,6 @@ export interface ImageInput {
   architecture: Architecture;
   source: Source;
   layers: readonly Layer[];
-  bases: Record<string, string>;
 }
 
 export const TITLE = 'Gantry';
@@ -33,17 +32,18 @@ export const ENVIRONMENT: Record<string, string> = {
   // Inside a container every address is this container's; what reaches it is what the host publishes.
   GANTRY_HTTP_HOST: '0.0.0.0',
   GANTRY_DIMSE_HOST: '0.0.0.0',
+  GANTRY_PLATFORM_HEALTH_HOST: '0.0.0.0',
   GANTRY_HTTP_VIEWER_DIR: `/${VIEWER}`,
 };
 
 export const ENTRYPOINT = ['/usr/local/bin/node', `/${HOME}/services/main.ts`];
 export const PORTS = ['8080/tcp', '11112/tcp'];
 
-/** For `docker ps`: the default role answers /readyz. Kubernetes has probes of its own and does not read this. */
+/** For `docker ps`: roles without HTTP answer where platform.healthPort says. Kubernetes has probes of its own. */
 export const HEALTH = [
   '/usr/local/bin/node',
   '-e',
-  "fetch('http://127.0.0.1:'+(process.env.GANTRY_HTTP_PORT||8080)+'/readyz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))",
+  "fetch('http://127.0.0.1:'+(process.env.GANTRY_PLATFORM_HEALTH_PORT||process.env.GANTRY_HTTP_PORT||8080)+'/readyz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))",
 ];
 const SECOND = 1e9; // the format counts nanoseconds
 
@@ -58,7 +58,7 @@ export function fullName(name: string): string {
   return /[.:]|^localhost$/.test(first) ? name : `docker.io/${name}`;
 }
 
-export function describe({ name, architecture, source, layers, bases }: ImageInput) {
+export function describe({ name, architecture, source, layers }: ImageInput) {
   const created = new Date(source.epoch * 1000).toISOString();
   const labels = {
     'org.opencontainers.image.title': TITLE,
@@ -68,7 +68,6 @@ export function describe({ name, architecture, source, layers, bases }: ImageInp
     'org.opencontainers.image.created': created,
     'org.opencontainers.image.licenses': 'Apache-2.0',
     'dev.gantry.sbom': `/${SBOM}`,
-    ...bases,
   };
   const config = json({
     architecture,

@@ -118,7 +118,7 @@ export async function build(options: BuildOptions): Promise<Built> {
     options.out,
     `gantry-${options.name.slice(options.name.lastIndexOf(':') + 1)}-${architecture}.tar`,
   );
-  const digest = await writeArchive({ name: options.name, architecture, source, layers, bases: {} }, archive);
+  const digest = await writeArchive({ name: options.name, architecture, source, layers }, archive);
   const sbomPath = archive.replace(/\.tar$/, '.spdx.json');
   writeFileSync(sbomPath, bill);
   return { archive, sbom: sbomPath, digest, layers, size, debian: debian.which };

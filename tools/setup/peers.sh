@@ -25,6 +25,8 @@ table=(
   'nginx|nginx-light|serves plain bytes, to compare with'
   'dciodvfy|dicom3tools|says whether the samples are good DICOM'
   'systemd-analyze|systemd|checks deploy/gantry.service'
+  'dockerd|docker.io|runs the container image that `make image` builds'
+  'ip|iproute2|gives that docker a network of its own'
   'python3|python3|pynetdicom and dicomweb-client run on it'
 )
 if [[ $what == bench ]]; then
