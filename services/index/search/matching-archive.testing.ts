@@ -12,6 +12,7 @@ import type { Database } from '../adapters/sqlite/schema.ts';
 import { openIndex, prepareIndex } from '../adapters/sqlite/schema.ts';
 import { SqliteSearchStore } from '../adapters/sqlite/search-store.ts';
 import { IndexWriter } from '../adapters/sqlite/writer.ts';
+import type { RawCommit } from '../fold/commit.ts';
 import { describe } from '../fold/describe.ts';
 import type { VersionPolicy } from '../fold/types.ts';
 import { type CaseInstance, uidOf } from './matching-cases.ts';
@@ -43,6 +44,8 @@ export class TestArchive {
   readonly db: Database;
   readonly writer: IndexWriter;
   readonly search: SqliteSearchStore;
+  /** Of tenant main, for other stores to fold. */
+  readonly commits: RawCommit[] = [];
   readonly #sequences = new Map<string, number>();
 
   constructor(options: { path?: string; policy?: VersionPolicy } = {}) {
@@ -114,7 +117,9 @@ export class TestArchive {
       sequence,
       entries,
     }).finish();
-    const result = this.writer.fold(tenant, [{ lane: LANE + tenant, sequence, tableOfContents }]);
+    const commit = { lane: LANE + tenant, sequence, tableOfContents };
+    if (tenant === 'main') this.commits.push(commit);
+    const result = this.writer.fold(tenant, [commit]);
     if (result.alarms.length > 0 || result.gaps.length > 0)
       throw new Error([...result.alarms, ...result.gaps].join('; '));
   }
