@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { StudyEvent } from '#proto/index/v1/index.ts';
-import { Position } from '#proto/storage/v1/log.ts';
+import { LogCommitted } from '#proto/storage/v1/log.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
 import { SqliteIndexStore } from './adapters/sqlite/store.ts';
 import type { VersionPolicy } from './fold/types.ts';
+import { FoldTraces } from './fold-traces.ts';
 import { Follower } from './follow.ts';
 import { Rebuilder } from './rebuild.ts';
 import { SEARCH_SETTINGS } from './search/settings.ts';
@@ -47,10 +48,14 @@ export const indexModule: Module = {
     );
     // A new index shows too little until it has reached the log's heads: that is no state to be ready in.
     const behind = new Set(store.fresh ? settings.list('index.tenants') : []);
+    const traces = new FoldTraces(context.trace);
     const follower = new Follower(data, store, {
       folded(tenant, result) {
+        progressMs = performance.now();
         folded.add(result.instances);
-        if (result.oldestMs !== undefined) found.record(Math.max(0, Date.now() - result.oldestMs) / 1_000);
+        const call = traces.folded(tenant, result);
+        if (result.oldestMs !== undefined)
+          found.record(Math.max(0, Date.now() - result.oldestMs) / 1_000, undefined, call);
         for (const text of result.alarms) alarm(text);
         for (const studyInstanceUid of result.changedStudies)
           wake.publish('study.changed', tenant, Buffer.from(StudyEvent.encode({ tenant, studyInstanceUid }).finish()));
@@ -72,19 +77,26 @@ export const indexModule: Module = {
       log,
       settleMs: () => settings.number('index.settleMs'),
     });
-    metrics.gauge('gantry_index_lag_commits', 'Commits known and not yet folded.', () =>
-      follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0),
-    );
+    const lag = (): number => follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0);
+    metrics.gauge('gantry_index_lag_commits', 'Commits known and not yet folded.', lag);
+    // A busy index is always a little behind: what counts is whether it moves.
+    let progressMs = performance.now();
+    metrics.gauge('gantry_index_standstill_seconds', 'How long commits have waited while none was folded.', () => {
+      if (lag() === 0) progressMs = performance.now();
+      return (performance.now() - progressMs) / 1e3;
+    });
     metrics.gauge('gantry_index_alarms', 'Lanes and headers that a person must look at.', () => alarms.size);
 
     const unsubscribe = wake.subscribe('log.committed', (tenant, payload) => {
-      let position: Position | undefined;
+      let committed: LogCommitted | undefined;
       try {
-        position = Position.decode(payload);
+        committed = LogCommitted.decode(payload);
       } catch {
         // A wake is a wake, whatever it carries.
       }
-      follower.wake(tenant, position);
+      if (committed !== undefined) traces.announced(tenant, committed);
+      if (lag() === 0) progressMs = performance.now();
+      follower.wake(tenant, committed);
     });
     for (const tenant of new Set([...settings.list('index.tenants'), ...(await store.tenants())]))
       follower.look(tenant);
@@ -97,11 +109,10 @@ export const indexModule: Module = {
     };
     polling();
     settler.start();
-    serveIndex(context, { data, store, follower, rebuilder, alarms });
+    serveIndex(context, { data, store, follower, rebuilder, alarms, traces });
     context.readiness(() => {
-      const lag = follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0);
       if (behind.size > 0) return { ready: false, detail: 'the index is being built from the log' };
-      return { ready: true, detail: rebuilder.running ? 'the index is being rebuilt' : `${lag} commits to fold` };
+      return { ready: true, detail: rebuilder.running ? 'the index is being rebuilt' : `${lag()} commits to fold` };
     });
     return {
       async stop() {

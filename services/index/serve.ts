@@ -11,6 +11,7 @@ import {
 } from '#proto/index/v1/index.ts';
 import type { DataService } from '#proto/storage/v1/storage.ts';
 import { idKey } from './fold/order.ts';
+import type { FoldTraces } from './fold-traces.ts';
 import type { Follower } from './follow.ts';
 import type { IndexStore } from './ports.ts';
 import type { Rebuilder } from './rebuild.ts';
@@ -24,6 +25,7 @@ export interface Parts {
   follower: Follower;
   rebuilder: Rebuilder;
   alarms: ReadonlySet<string>;
+  traces: FoldTraces;
 }
 
 /** Doors authorise and audit; here every call is answered for its tenant. */
@@ -47,7 +49,9 @@ export function serveIndex(context: Context, parts: Parts): void {
         },
       }),
     locate: (call, request) =>
-      asking(parts, call, 'locate', { tenant: call.tenant, request }, request.studyInstanceUids[0]),
+      parts.traces.locating(call, request.studyInstanceUids, (inner) =>
+        asking(parts, inner, 'locate', { tenant: call.tenant, request }, request.studyInstanceUids[0]),
+      ),
     async await(call, { positions, limitMs }) {
       const limit = Math.min(limitMs, settings.number('index.awaitMaxMs'));
       return { reached: await follower.reached(call.tenant, positions, limit, call.signal) };

@@ -45,6 +45,16 @@ export const module: Module = {
       'Memory for instances on their way in: in use',
       () => permits.inUse,
     );
+    context.metrics.gauge(
+      'gantry_ingest_permit_limit_bytes',
+      'Memory for instances on their way in: in all (ingest.permitBytes)',
+      () => permits.total,
+    );
+    context.metrics.gauge(
+      'gantry_ingest_waiting_bytes',
+      'Memory that those who wait for it will take, at most',
+      () => permits.waiting * settings.number('storage.smallLimit'),
+    );
     context.metrics.gauge('gantry_ingest_permit_waiters', 'Instances that wait for memory', () => permits.waiting);
 
     const archive = {
@@ -78,13 +88,16 @@ export const module: Module = {
     });
     const stow = new Stow(accept, stowLimits, spool);
 
-    context.serveBulk(BULK.store, async (call, request, body) => ({
-      response: await accept.store(call, request, body),
-    }));
-    context.serveBulk(BULK.storePart10, async (call, request, body) => ({
-      response: await accept.storePart10(call, request, body),
-    }));
-    context.serveBulk(BULK.stow, (call, request, body) => stow.stow(call, request, body));
+    const timed = timing(context);
+    context.serveBulk(BULK.store, (call, request, body) =>
+      timed(call, 'store', async (inner) => ({ response: await accept.store(inner, request, body) })),
+    );
+    context.serveBulk(BULK.storePart10, (call, request, body) =>
+      timed(call, 'storePart10', async (inner) => ({ response: await accept.storePart10(inner, request, body) })),
+    );
+    context.serveBulk(BULK.stow, (call, request, body) =>
+      timed(call, 'stow', (inner) => stow.stow(inner, request, body)),
+    );
     context.serve(IngestService, {
       status: async () => ({ permitsTotal: permits.total, permitsInUse: permits.inUse, ...counts }),
     });
@@ -92,6 +105,25 @@ export const module: Module = {
     return { stop: () => spool.stop() };
   },
 };
+
+const SECONDS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
+
+/** From the wait for a permit to the answer, which is durable: a step of the call's trace, and its time. */
+function timing({ metrics, trace }: Context) {
+  const seconds = metrics.histogram('gantry_ingest_seconds', 'From a request’s first byte to its answer', SECONDS);
+  return async <T>(
+    call: Call,
+    what: 'store' | 'storePart10' | 'stow',
+    work: (call: Call) => Promise<T>,
+  ): Promise<T> => {
+    const began = performance.now();
+    try {
+      return await trace.span(call, `ingest.${what}`, undefined, work);
+    } finally {
+      seconds.record((performance.now() - began) / 1e3, { what }, call);
+    }
+  };
+}
 
 /** One counter a meaning; a log line only for what was refused, with UIDs and nothing else of the data set. */
 function observe(context: Context, counts: { accepted: number; refused: number; bytes: number }): Observer {

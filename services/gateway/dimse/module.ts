@@ -15,6 +15,7 @@ import { echo } from './echo.ts';
 import { find } from './find.ts';
 import { get } from './get.ts';
 import { move } from './move.ts';
+import { noteAsked, observe } from './observe.ts';
 import { decide, peerOf } from './policy.ts';
 import { createRetrieves } from './retrieves.ts';
 import { serviceFor } from './services.ts';
@@ -59,8 +60,7 @@ export const dimseModule: Module = {
       'dimse.n-action.storage-commitment': commitments.handle,
     };
     const auth = context.client(AuthService);
-    const associations = metrics.counter('gantry_dimse_associations_total', 'Associations by how they ended');
-    const operations = metrics.counter('gantry_dimse_operations_total', 'DIMSE operations by service');
+    const observed = observe(context);
     metrics.gauge('gantry_dimse_associations', 'Open associations', () => open().length);
     metrics.gauge('gantry_dimse_retrieves', 'C-MOVE and C-GET at work', () => door.retrieves.running());
 
@@ -76,10 +76,11 @@ export const dimseModule: Module = {
             address: peer.address,
           });
       if (principal === undefined) throw new GantryError('unauthenticated', 'who calls could not be told');
+      const span = observed.associated(association, { ...first, tenant: principal.tenant, principal });
       const session: Session = {
         door,
         association,
-        call: { tenant: principal.tenant, principal, requestId, signal: association.signal },
+        call: span.call,
         peer: peerOf(settings, callingAeTitle),
         since: new Date().toISOString(),
         stored: { instances: 0, bytes: 0, refused: 0 },
@@ -99,6 +100,8 @@ export const dimseModule: Module = {
         sessions.delete(association);
         const reason = await association.closed;
         ended(session, reason);
+        span.set({ ended: reason.kind, instances: session.stored.instances });
+        span.end();
       }
     }
 
@@ -110,10 +113,16 @@ export const dimseModule: Module = {
         await association.respond(incoming, { status: STATUS.UNRECOGNIZED_OPERATION });
         return;
       }
-      operations.add(1, { service: row.useCase });
+      await observed.operation(session, incoming, row.useCase, () =>
+        authorized(session, incoming, row.useCase, handler),
+      );
+    }
+
+    async function authorized(session: Session, incoming: Incoming, useCase: string, handler: Handler): Promise<void> {
+      const { association } = session;
       let refusal: { status: number; errorComment?: string } | undefined;
       try {
-        const request = { principal: session.call.principal, action: row.useCase, resource: '' };
+        const request = { principal: session.call.principal, action: useCase, resource: '' };
         const { allowed } = await auth.authorize(session.call, request);
         if (!allowed) refusal = { status: STATUS.NOT_AUTHORIZED, errorComment: 'not allowed for this AE title' };
         else if (!association.contexts.get(incoming.contextId)!.requestorScu)
@@ -129,7 +138,7 @@ export const dimseModule: Module = {
     function ended(session: Session, reason: CloseReason): void {
       const how = reason.kind;
       const { association, call, stored } = session;
-      associations.add(1, { ended: how });
+      observed.ended(how);
       log.info(
         {
           associationId: call.requestId,
@@ -158,9 +167,11 @@ export const dimseModule: Module = {
           limits: limitsFrom(settings),
           onRequest: (rq, peer) => {
             if (!context.ready()) return { accept: false, result: 2, source: 3, reason: 1 };
+            noteAsked(rq);
             const decision = decide(settings, open(), rq, peer.address);
+            observed.requested(decision);
             if (!decision.accept) {
-              associations.add(1, { ended: 'rejected' });
+              observed.ended('rejected');
               log.info(
                 {
                   callingAeTitle: rq.callingAeTitle.trim(),
@@ -177,7 +188,7 @@ export const dimseModule: Module = {
           onClosed: (association, reason, peer) => {
             // Told and counted above: what was established, and what was rejected.
             if (association !== undefined || reason.kind === 'rejected') return;
-            associations.add(1, { ended: reason.kind });
+            observed.ended(reason.kind);
             const { kind, detail, limit } = reason;
             log.debug({ address: peer.address, ended: kind, detail, limit }, 'connection without an association');
           },

@@ -4,6 +4,7 @@ import { ERRORS, GantryError, toGantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import type { AuditEvent } from '#platform/ports.ts';
 import { requestId } from '#platform/request-id.ts';
+import { type Span, traceparentOf } from '#platform/trace.ts';
 import { AuthService } from '#proto/auth/v1/auth.ts';
 import { answerClientError } from './listen.ts';
 import { addressMatcher, type Peer, type PeerRules, peerOf } from './peer.ts';
@@ -27,6 +28,7 @@ declare module 'fastify' {
     startedAt: number;
     /** Of a body that was already on its way. */
     failure: unknown;
+    span: Span | undefined;
   }
 }
 
@@ -42,7 +44,7 @@ export function createHttp(context: Context): FastifyInstance {
   const seconds = context.metrics.histogram(
     'gantry_http_request_seconds',
     'Duration of HTTP requests',
-    [0.005, 0.02, 0.1, 0.5, 2, 10, 60],
+    [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60],
   );
   const app = Fastify({
     logger: false,
@@ -79,6 +81,7 @@ export function createHttp(context: Context): FastifyInstance {
   app.decorateRequest('auditObjects', null as unknown as AuditEvent['objects']);
   app.decorateRequest('startedAt', 0);
   app.decorateRequest('failure', undefined);
+  app.decorateRequest('span', undefined);
 
   /** Once a request, however it ended: counted, audited, logged. */
   const ended = (request: FastifyRequest, reply: FastifyReply): void => {
@@ -87,7 +90,7 @@ export function createHttp(context: Context): FastifyInstance {
     const ms = performance.now() - request.startedAt;
     const whole = reply.raw.writableFinished;
     requests.add(1, { method: request.method, route, status: String(reply.statusCode) });
-    seconds.record(ms / 1000, { route });
+    seconds.record(ms / 1000, { route }, request.call);
     if (request.failure !== undefined && !request.call.signal.aborted) {
       log.error({ requestId: request.id, route, err: toGantryError(request.failure) }, 'an answer broke off');
     }
@@ -117,6 +120,25 @@ export function createHttp(context: Context): FastifyInstance {
         'request',
       );
     }
+    request.span?.set({ status: reply.statusCode, whole });
+    request.span?.end(request.failure ?? (reply.statusCode >= 500 ? 'status' : undefined));
+  };
+
+  /** Goes on with the caller's trace (W3C Trace Context), or begins one; the answer says which. Probes are nobody's. */
+  const traced = (request: FastifyRequest, reply: FastifyReply): void => {
+    const { traceparent } = request.headers;
+    const route = request.routeOptions.url ?? 'none';
+    request.span = context.trace.root(
+      request.call,
+      `${request.method} ${route}`,
+      typeof traceparent === 'string' ? traceparent : undefined,
+      {
+        kind: 'server',
+        attributes: { 'http.request.method': request.method, 'http.route': route, requestId: request.id },
+      },
+    );
+    request.call = request.span.call;
+    if (request.call.trace !== undefined) reply.header('Traceresponse', traceparentOf(request.call.trace));
   };
 
   app.addHook('onRequest', async (request, reply) => {
@@ -136,6 +158,7 @@ export function createHttp(context: Context): FastifyInstance {
     // Filled in before anything can fail, so that a refusal is audited too.
     const nobody = { id: 'unknown', kind: 'anonymous', roles: [], tenant: 'main' };
     request.call = { tenant: 'main', principal: nobody, requestId: request.id, signal: abort.signal };
+    if (request.routeOptions.config.useCase) traced(request, reply);
     const { headers } = request;
     const { localAddress = '', localPort = 0 } = request.socket;
     const { httpVersion } = request.raw;
@@ -220,7 +243,7 @@ function answerCors(request: FastifyRequest, reply: FastifyReply, origins: strin
   reply.header('Access-Control-Allow-Origin', origin);
   reply.header(
     'Access-Control-Expose-Headers',
-    'Content-Type, Content-Location, Content-Range, ETag, Retry-After, Warning, X-Request-Id, X-Next-Cursor',
+    'Content-Type, Content-Location, Content-Range, ETag, Retry-After, Warning, X-Request-Id, Traceresponse, X-Next-Cursor',
   );
   if (request.method !== 'OPTIONS' || request.headers['access-control-request-method'] === undefined) return false;
   reply.header('Access-Control-Allow-Methods', 'GET, HEAD, POST, DELETE, OPTIONS');

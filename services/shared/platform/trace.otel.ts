@@ -90,6 +90,7 @@ function make(tracer: Tracer, call: Call, name: string, parent: TraceContext | u
     set: (attributes) => void span.setAttributes(attributesOf(attributes)),
     link: (to) => void span.addLink({ context: spanContext(to) }),
     end(error) {
+      if (!span.isRecording()) return;
       if (error !== undefined) {
         span.setAttribute('error.type', errorType(error));
         span.setStatus({ code: SpanStatusCode.ERROR });

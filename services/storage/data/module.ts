@@ -4,6 +4,7 @@ import { BULK } from '#platform/routes.ts';
 import { AppendRequest, DataService } from '#proto/storage/v1/storage.ts';
 import { openArchive } from '../adapters/open.ts';
 import { checkTenant } from '../log/names.ts';
+import { type Appending, appending } from '../observe.ts';
 import type { Archive } from '../ports.ts';
 import { checkStorageSettings, storageSettings } from '../settings.ts';
 import { Appender } from './append.ts';
@@ -26,7 +27,7 @@ export const dataModule: Module = {
       queueEntries: () => settings.number('storage.queueEntries'),
     });
     serveData(context, archive, appender);
-    serveBytes(context, archive, appender);
+    serveBytes(context, archive, appender, appending(context));
     let room = await archive.room();
     const look = setInterval(() => {
       archive.room().then(
@@ -75,15 +76,15 @@ function serveData(context: Context, archive: Archive, appender: Appender): void
   });
 }
 
-function serveBytes(context: Context, archive: Archive, appender: Appender): void {
+function serveBytes(context: Context, archive: Archive, appender: Appender, append: Appending): void {
   context.serveBulk(BULK.appendInstance, async (call, request, body) => ({
-    response: await appender.instance(call, request, body),
+    response: await append(call, (inner) => appender.instance(inner, request, body)),
   }));
   context.serveBulk(BULK.putLarge, async (call, { expectedBytes }, body) => ({
     response: await appender.putLarge(call, expectedBytes, body),
   }));
   context.serveBulk(BULK.appendLarge, async (call, request) => ({
-    response: await appender.appendLarge(call, request),
+    response: await append(call, (inner) => appender.appendLarge(inner, request)),
   }));
   context.serveBulk(BULK.read, async (call, { places }) => {
     if (places.length > context.settings.number('storage.readRanges'))

@@ -163,6 +163,17 @@ export interface Position {
   sequence: number;
 }
 
+/**
+ * The payload of the wake `log.committed`: a Position, whose fields these are, and whose commit it was. Whoever knows only the Position
+ * reads it as one.
+ */
+export interface LogCommitted {
+  lane: string;
+  sequence: number;
+  /** W3C traceparents: the commit's own, then those of the traced calls whose entries it holds. Best effort, as the wake is. */
+  traceparents: string[];
+}
+
 function createBaseTableOfContents(): TableOfContents {
   return { formatVersion: 0, tenant: "", lane: "", sequence: 0, entries: [] };
 }
@@ -1860,6 +1871,85 @@ export const Position: MessageFns<Position> = {
     const message = createBasePosition();
     message.lane = object.lane ?? "";
     message.sequence = object.sequence ?? 0;
+    return message;
+  },
+};
+
+function createBaseLogCommitted(): LogCommitted {
+  return { lane: "", sequence: 0, traceparents: [] };
+}
+
+export const LogCommitted: MessageFns<LogCommitted> = {
+  encode(message: LogCommitted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lane !== "") {
+      writer.uint32(10).string(message.lane);
+    }
+    if (message.sequence !== 0) {
+      writer.uint32(16).int64(message.sequence);
+    }
+    for (const v of message.traceparents) {
+      writer.uint32(122).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogCommitted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogCommitted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.lane = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.traceparents.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LogCommitted>): LogCommitted {
+    return LogCommitted.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogCommitted>): LogCommitted {
+    const message = createBaseLogCommitted();
+    message.lane = object.lane ?? "";
+    message.sequence = object.sequence ?? 0;
+    message.traceparents = object.traceparents?.map((e) => e) || [];
     return message;
   },
 };
