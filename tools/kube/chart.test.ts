@@ -4,7 +4,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
+import { allModules, ROLES as ROLE_TABLE } from '../../services/roles.ts';
+import { platformSettings } from '../../services/shared/platform/settings.ts';
 import { CHART, helm, type Manifest, PROFILES, render } from './clients.ts';
+
+/** Elasticsearch's settings are agreed and come with its adapter's last slice. */
+const NOT_YET = /^index\.elasticsearch/;
 
 const ROLES = ['gateway', 'ingest', 'storage', 'index', 'auth'];
 const ofKind = (manifests: Manifest[], kind: string) => manifests.filter((one) => one.kind === kind);
@@ -225,7 +230,7 @@ test('NetworkPolicies: nothing by default; who calls whom, and nobody else', () 
       .sort();
   assert.deepEqual(callers('gateway'), []);
   assert.deepEqual(callers('ingest'), ['gateway']);
-  assert.deepEqual(callers('storage'), ['gateway', 'index', 'ingest']);
+  assert.deepEqual(callers('storage'), ['gateway', 'index']);
   assert.deepEqual(callers('index'), ['gateway', 'ingest', 'storage']);
   assert.deepEqual(callers('auth'), ['gateway', 'ingest']);
   const dimse = named(policies, 'NetworkPolicy', 'gantry-ingest').spec.ingress.find(
@@ -262,4 +267,50 @@ test('new settings of one role are new pods of that role alone', () => {
     Object.keys(before).filter((name) => before[name] !== after[name]),
     ['gantry-index'],
   );
+});
+
+test('the chart lets through what services/roles.ts says that a role needs or asks', () => {
+  const policies = ofKind(render('network'), 'NetworkPolicy');
+  for (const role of ROLES) {
+    const { needs, asks } = ROLE_TABLE[role as 'ingest'];
+    // `gateway.dimse` is served by the pods of the DIMSE door.
+    const wanted = [
+      ...new Set([...needs, ...asks].map((name) => ((name as string) === 'gateway.dimse' ? 'ingest' : name))),
+    ].sort();
+    const reached = (named(policies, 'NetworkPolicy', `gantry-${role}`).spec.egress as Manifest[])
+      .filter(({ ports }) => ports?.some(({ port }: Manifest) => port === 'grpc'))
+      .flatMap(({ to }) => to.map((one: Manifest) => one.podSelector.matchLabels['app.kubernetes.io/component']))
+      .sort();
+    assert.deepEqual(reached, wanted, role);
+  }
+});
+
+test('each setting that the chart writes is one that the processes know', async () => {
+  const known = new Set(
+    [platformSettings, ...(await allModules()).map(({ settings }) => settings)].flatMap((table) => Object.keys(table)),
+  );
+  let looked = 0;
+  for (const profile of PROFILES)
+    for (const text of Object.values(
+      named(render(profile), 'ConfigMap', 'gantry-settings').data as Record<string, string>,
+    ))
+      for (const key of Object.keys(parse(text))) {
+        looked++;
+        assert.ok(known.has(key) || NOT_YET.test(key), `${profile}: ${key}`);
+      }
+  assert.ok(looked > 300);
+});
+
+test('each metric that a scaler asks for is one that the processes count', () => {
+  const names = render('network')
+    .filter(({ kind }) => kind === 'ScaledObject')
+    .flatMap(({ spec }) => spec.triggers.filter(({ type }: Manifest) => type === 'prometheus'))
+    .flatMap(({ metadata }: Manifest) => metadata.query.match(/gantry_\w+/g) as string[]);
+  const services = join(CHART, '../../services');
+  const source = (readdirSync(services, { recursive: true }) as string[])
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
+    .map((file) => readFileSync(join(services, file), 'utf8'))
+    .join('\n');
+  assert.ok(names.length >= 7);
+  for (const name of new Set(names)) assert.ok(source.includes(`'${name}'`), name);
 });

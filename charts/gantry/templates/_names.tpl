@@ -39,7 +39,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{/* What every role is and says. Two containers of one pod share its ports, so the gateway's health has one of its own. */}}
 {{- define "gantry.facts" -}}
 gateway: {door: http, doorPort: 8080, healthPort: 9093, serves: false, calls: [storage, index, ingest, auth], uses: [nats]}
-ingest: {door: dimse, doorPort: 11112, healthPort: 9092, serves: true, calls: [storage, index, auth], uses: [nats, s3]}
+ingest: {door: dimse, doorPort: 11112, healthPort: 9092, serves: true, calls: [index, auth], uses: [nats, s3]}
 storage: {healthPort: 9092, serves: true, calls: [index], uses: [nats, s3]}
 index: {healthPort: 9092, serves: true, calls: [storage], uses: [nats, s3, elasticsearch]}
 auth: {healthPort: 9092, serves: true, calls: [], uses: [nats]}

@@ -29,6 +29,7 @@ with every key it ever decides, so that nobody sets them twice.
 {{- $_ := set $s "platform.drainMs" (printf "%ds" (int $v.drainSeconds)) -}}
 {{- $_ := set $s "platform.stopMs" "20s" -}}
 {{- $_ := set $s "platform.healthPort" (int $facts.healthPort) -}}
+{{- $_ := set $s "platform.healthHost" "0.0.0.0" -}}
 {{- $_ := set $s "platform.internalHost" "0.0.0.0" -}}
 {{- $_ := set $s "platform.internalTokenFile" "/etc/gantry/internal/token" -}}
 {{- if or $facts.serves $own -}}
@@ -43,7 +44,7 @@ with every key it ever decides, so that nobody sets them twice.
 {{- if or (eq $v.nats.kind "token") $own -}}{{- $_ := set $s "platform.natsTokenFile" "/etc/gantry/nats/token" -}}{{- end -}}
 {{- if or (eq $v.nats.kind "creds") $own -}}{{- $_ := set $s "platform.natsCredsFile" "/etc/gantry/nats/creds" -}}{{- end -}}
 {{- end -}}
-{{- if or $v.nats.caConfigMap $own -}}{{- $_ := set $s "platform.natsCaFile" "/etc/gantry/nats-ca/ca.crt" -}}{{- end -}}
+{{- if or $v.nats.caConfigMap $own -}}{{- $_ := set $s "platform.natsTlsCaFile" "/etc/gantry/nats-ca/ca.crt" -}}{{- end -}}
 {{- $_ := set $s "platform.natsReplicas" (int $v.nats.replicas) -}}
 {{- $_ := set $s "storage.s3.endpoint" (include "gantry.s3Endpoint" .root) -}}
 {{- $_ := set $s "storage.s3.region" $v.s3.region -}}
