@@ -51,6 +51,12 @@ const REFUSED: [what: string, sets: string[], says: RegExp][] = [
   ['no NATS', ['nats.bundled.enabled=false'], /Where is NATS\?/],
   ['two of NATS', ['nats.servers=["nats://n:4222"]'], /nats\.bundled\.enabled are both set/],
   ['no Elasticsearch', ['elasticsearch.bundled.enabled=false'], /Where is Elasticsearch\?/],
+  [
+    'an index in each of several pods',
+    ['elasticsearch={"embedded":true,"bundled":{"enabled":false}}', 'roles.index.replicas=2'],
+    /needs roles\.index\.replicas=1/,
+  ],
+  ['an embedded index, and Elasticsearch', ['elasticsearch.embedded=true'], /remove one/],
   ['two of Elasticsearch', ['elasticsearch.nodes=["http://e:9200"]'], /elasticsearch\.bundled\.enabled are both set/],
   [
     'a balancer that would send associations to nodes without their door',

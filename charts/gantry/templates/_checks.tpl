@@ -22,8 +22,14 @@
 {{- if and $v.nats.bundled.enabled $v.nats.servers -}}
 {{- fail "\n\nnats.servers and nats.bundled.enabled are both set: remove one." -}}
 {{- end -}}
-{{- if and (not $v.elasticsearch.bundled.enabled) (not $v.elasticsearch.nodes) -}}
-{{- fail "\n\nWhere is Elasticsearch? Set elasticsearch.nodes (and elasticsearch.existingSecret), or elasticsearch.bundled.enabled=true for a trial." -}}
+{{- if and (not $v.elasticsearch.bundled.enabled) (not $v.elasticsearch.nodes) (not $v.elasticsearch.embedded) -}}
+{{- fail "\n\nWhere is Elasticsearch? Set elasticsearch.nodes (and elasticsearch.existingSecret), or for a trial elasticsearch.bundled.enabled=true or elasticsearch.embedded=true." -}}
+{{- end -}}
+{{- if and $v.elasticsearch.embedded (or $v.elasticsearch.bundled.enabled $v.elasticsearch.nodes) -}}
+{{- fail "\n\nelasticsearch.embedded is set, and an Elasticsearch too: remove one." -}}
+{{- end -}}
+{{- if and $v.elasticsearch.embedded (or $v.roles.index.scaler.enabled (ne (int $v.roles.index.replicas) 1)) -}}
+{{- fail "\n\nelasticsearch.embedded needs roles.index.replicas=1 and roles.index.scaler.enabled=false: each index pod would keep an index of its own." -}}
 {{- end -}}
 {{- if and $v.elasticsearch.bundled.enabled $v.elasticsearch.nodes -}}
 {{- fail "\n\nelasticsearch.nodes and elasticsearch.bundled.enabled are both set: remove one." -}}

@@ -55,7 +55,9 @@ with every key it ever decides, so that nobody sets them twice.
 {{- $_ := set $s "storage.s3.accessKeyFile" "/etc/gantry/s3/accessKey" -}}
 {{- $_ := set $s "storage.s3.secretKeyFile" "/etc/gantry/s3/secretKey" -}}
 {{- if or $v.s3.caConfigMap $own -}}{{- $_ := set $s "storage.s3.caFile" "/etc/gantry/s3-ca/ca.crt" -}}{{- end -}}
+{{- if not $v.elasticsearch.embedded -}}
 {{- $_ := set $s "index.elasticsearchNodes" (splitList "," (include "gantry.elasticsearchNodes" .root)) -}}
+{{- end -}}
 {{- if or $v.elasticsearch.existingSecret $own -}}
 {{- if or (eq $v.elasticsearch.kind "apiKey") $own -}}{{- $_ := set $s "index.elasticsearchApiKeyFile" "/etc/gantry/elasticsearch/apiKey" -}}{{- end -}}
 {{- if or (eq $v.elasticsearch.kind "password") $own -}}
