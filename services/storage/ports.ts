@@ -45,7 +45,7 @@ export interface SegmentRow {
   readonly first: number;
   readonly last: number;
   readonly bytes: number;
-  /** How many objects hold it. On S3 a commit is an object, and a segment a run of them: thinning makes one of many. */
+  /** How many objects thinning replaces by one: on S3 a commit is an object, and a segment a run of them. */
   readonly objects: number;
   /** `open`: commits may still be added. `thinned`: tables of contents and control entries only, the instances' bytes have moved. */
   readonly state: 'open' | 'sealed' | 'thinned';
@@ -128,6 +128,8 @@ export interface ObjectStore {
   remove(object: string): Promise<boolean>;
   list(area: 'log' | 'pack' | 'large', tenant: string): AsyncIterable<ObjectRow>;
   space(): Promise<{ freeBytes: number; totalBytes: number }>;
+  /** Ends uploads in parts that were begun so long ago and never completed; how many. */
+  sweepUploads(olderThanMs: number): Promise<number>;
 }
 
 /** What the two modules of this service share in one process. */

@@ -1,6 +1,7 @@
 import { GantryError } from '#platform/errors.ts';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
+import { Position } from '#proto/storage/v1/log.ts';
 import { AppendRequest, DataService } from '#proto/storage/v1/storage.ts';
 import { openArchive } from '../adapters/open.ts';
 import { checkTenant } from '../log/names.ts';
@@ -21,6 +22,10 @@ export const dataModule: Module = {
   async start(context: Context): Promise<Running> {
     const { settings } = context;
     const archive = await openArchive(context);
+    // What another process committed is read without being looked for.
+    const stopListening = context.wake.subscribe('log.committed', (tenant, payload) =>
+      archive.log.told(tenant, Position.decode(payload)),
+    );
     const appender = new Appender(archive, {
       smallLimit: () => settings.number('storage.smallLimit'),
       queueBytes: () => settings.number('storage.queueBytes'),
@@ -48,6 +53,7 @@ export const dataModule: Module = {
     }));
     return {
       async stop() {
+        stopListening();
         clearInterval(look);
         clearInterval(seal);
         await archive.close();

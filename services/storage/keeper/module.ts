@@ -75,6 +75,10 @@ export const keeperModule: Module = {
 
     const run = async (): Promise<void> => {
       if (!settings.boolean('keeper.enabled')) return;
+      await context.lease.hold('keeper/lanes', abort.signal, async () => {
+        const closed = await archive.log.closeDeadLanes();
+        if (closed > 0) log.info({ lanes: closed }, 'lanes of processes that are gone were closed');
+      });
       for (const tenant of await archive.log.tenants()) {
         const call = systemCall(tenant, `keeper-${ulid()}`, abort.signal);
         // The lease saves two keepers from doing the same work.

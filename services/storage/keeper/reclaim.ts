@@ -28,7 +28,7 @@ export function createReclaim(
 ) {
   const index = context.client(IndexService);
   const namedOf = new Map<string, NamedObjects>();
-  /** Segments without an instance of their own: thinning them frees nothing. */
+  /** Objects without an instance of their own: thinning them frees nothing. */
   const bare = new Set<string>();
   const sweptAt = new Map<string, number>();
 
@@ -76,6 +76,8 @@ export function createReclaim(
   /** Whether the index vouches that no byte of this segment is needed at its place. */
   async function isFree(call: Call, segment: SegmentRow): Promise<boolean> {
     const byStudy = new Map<string, EntryId[]>();
+    /** Where the instances of this segment were put: on S3 it is many objects. */
+    const objects = new Set([segment.object]);
     let commits = 0;
     for await (const { lane, sequence, entries } of archive.log.commitsOf(call.tenant, segment.object)) {
       commits++;
@@ -84,23 +86,31 @@ export function createReclaim(
         if (kind.$case !== 'instance') continue;
         const ids = byStudy.get(kind.value.studyInstanceUid) ?? [];
         ids.push({ lane, sequence, n });
+        objects.add(kind.value.place!.object);
         byStudy.set(kind.value.studyInstanceUid, ids);
       }
     }
     if (commits !== segment.last - segment.first + 1) return false; // damage: nobody knows what stood there
+    // Nothing to free, but many objects become one.
+    if (byStudy.size === 0 && segment.objects > 1) return true;
     if (byStudy.size === 0) {
       bare.add(segment.object);
       return false;
     }
     for (const [studyInstanceUid, entries] of byStudy)
-      if (!(await allGone(call, studyInstanceUid, entries, segment.object))) return false;
+      if (!(await allGone(call, studyInstanceUid, entries, objects))) return false;
     return true;
   }
 
-  async function allGone(call: Call, studyInstanceUid: string, entries: EntryId[], object: string): Promise<boolean> {
+  async function allGone(
+    call: Call,
+    studyInstanceUid: string,
+    entries: EntryId[],
+    objects: ReadonlySet<string>,
+  ): Promise<boolean> {
     const answered = new Set<string>();
     for await (const fate of index.fates(call, { studyInstanceUid, entries })) {
-      if (!isGone(fate, object)) return false;
+      if (!isGone(fate, objects)) return false;
       answered.add(`${fate.id!.lane}/${fate.id!.sequence}/${fate.id!.n}`);
     }
     return entries.every(({ lane, sequence, n }) => answered.has(`${lane}/${sequence}/${n}`));
@@ -122,7 +132,7 @@ export function createReclaim(
     for (const { object, studyInstanceUid } of [...named.candidates()]) {
       if (call.signal.aborted) return;
       const entries = await named.entriesIn(call, object);
-      if (entries === undefined || !(await allGone(call, studyInstanceUid, entries, object))) continue;
+      if (entries === undefined || !(await allGone(call, studyInstanceUid, entries, new Set([object])))) continue;
       if (await waited(call, object, now)) {
         const row = await archive.objects.stat(object);
         if (row) await remove(call, row, 'object removed: all that it held was purged or moved', done);
@@ -135,6 +145,8 @@ export function createReclaim(
 
   /** No entry names it: an upload that broke off, a pack whose `moved` was never written. Young ones may still get their entry. */
   async function sweepOrphans(call: Call, named: NamedObjects, done: Reclaimed): Promise<void> {
+    const uploads = await archive.objects.sweepUploads(settings.orphanAgeMs());
+    if (uploads > 0) context.log.info({ uploads }, 'uploads that broke off were aborted');
     const orphans: ObjectRow[] = [];
     for (const area of ['pack', 'large'] as const)
       for await (const row of archive.objects.list(area, call.tenant)) {
@@ -166,8 +178,8 @@ export function createReclaim(
 }
 
 /** `purged` alone is not enough: until the log says `dropped`, an equal copy may come to rest on these bytes (adr/0026). */
-const isGone = ({ state, place }: Fate, object: string): boolean =>
-  state === 'dropped' || (state !== 'unknown' && place !== undefined && place.object !== object);
+const isGone = ({ state, place }: Fate, objects: ReadonlySet<string>): boolean =>
+  state === 'dropped' || (state !== 'unknown' && place !== undefined && !objects.has(place.object));
 
 const isTransient = (error: unknown): boolean =>
   error instanceof GantryError && ['unavailable', 'cancelled', 'deadline-exceeded'].includes(error.code);

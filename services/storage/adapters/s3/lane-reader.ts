@@ -65,13 +65,14 @@ export class LaneReader {
     if (lane.pieces === undefined && lane.head === 0) return this.list(lane);
     if (!exact && beganMs - lane.listedMs < LIST_EVERY_MS) {
       for (let tried = 0; tried < TRIED_MAX && !lane.closed; tried++) {
-        const found = await this.#single(lane, lane.head + 1);
+        const next = lane.head + 1;
+        const found = await this.#single(lane, next);
         if (found === 'absent') {
           lane.lookedMs = beganMs;
           return;
         }
         if (found === 'many') break;
-        lane.head++;
+        lane.head = Math.max(lane.head, next); // others look too
       }
       if (lane.closed) return;
     }
@@ -83,7 +84,7 @@ export class LaneReader {
       // The last one may hold many; any other holds one, for the next begins with the next number.
       const last = inOrder && (await this.#scan(lane, beyond.at(-1)!)).commits.at(-1)?.sequence;
       if (last === beyond.at(-1)!.first) {
-        lane.head = last;
+        lane.head = Math.max(lane.head, last);
         await this.table(lane, last);
       } else await this.list(lane);
     }

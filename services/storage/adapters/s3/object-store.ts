@@ -86,7 +86,7 @@ export class S3ObjectStore implements ObjectStore {
     return { freeBytes: Number.MAX_SAFE_INTEGER, totalBytes: Number.MAX_SAFE_INTEGER };
   }
 
-  async abandonedUploads(olderThanMs: number): Promise<number> {
+  async sweepUploads(olderThanMs: number): Promise<number> {
     let aborted = 0;
     for (const area of ['pack/', 'large/', 'log/'])
       for await (const upload of this.#bucket.uploads(area)) {

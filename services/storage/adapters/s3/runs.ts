@@ -29,6 +29,8 @@ export async function runsOf(
   let run: Piece[] = [];
   let bytes = 0;
   let until: number | undefined;
+  const keepsLast = (members: readonly Piece[]): boolean =>
+    lane.closed && members.length > 1 && members.at(-1)!.first === lane.head;
   const row = (members: readonly Piece[], first: number, last: number, state: SegmentRow['state']): Run => ({
     pieces: members,
     row: {
@@ -37,7 +39,7 @@ export async function runsOf(
       first,
       last,
       bytes: members.reduce((sum, piece) => sum + piece.bytes, 0),
-      objects: members.length,
+      objects: members.length - (keepsLast(members) ? 1 : 0),
       state,
     },
   });
