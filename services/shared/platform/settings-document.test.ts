@@ -18,7 +18,7 @@ test('every row has a sentence, a default that it would itself accept, and an en
   const values = defaultsOf(table);
   const names = new Map<string, string>();
   for (const [key, row] of Object.entries(table)) {
-    assert.match(key, /^([a-z]+\.)?[a-z][A-Za-z0-9]*$/, key);
+    assert.match(key, /^([a-z]+\.)?([a-z][a-z0-9]*\.)?[a-z][A-Za-z0-9]*$/, key);
     assert.ok(row.doc.length > 20, `${key} lacks its sentence`);
     const parsed = parseValue(key, row, values.get(key));
     assert.ok('value' in parsed, 'problem' in parsed ? parsed.problem : '');
