@@ -7,7 +7,7 @@ export const CHART = resolve(import.meta.dirname, '../../charts/gantry');
 export const PROFILES = ['trial', 'hospital', 'network'] as const;
 
 let folder: string | undefined;
-const client = (name: string): string => {
+export const clientPath = (name: string): string => {
   folder ??= execFileSync(join(import.meta.dirname, 'clients.sh'), {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -16,7 +16,10 @@ const client = (name: string): string => {
 };
 
 export function helm(...args: string[]): { status: number; output: string } {
-  const { status, stdout, stderr, error } = spawnSync(client('helm'), args, { encoding: 'utf8', maxBuffer: 64 << 20 });
+  const { status, stdout, stderr, error } = spawnSync(clientPath('helm'), args, {
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+  });
   if (error) throw error;
   return { status: status ?? 1, output: status === 0 ? stdout : stdout + stderr };
 }
