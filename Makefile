@@ -6,12 +6,12 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers cluster-k8s peak-k8s
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  Settings are read from gantry.yaml and GANTRY_*; data lies in ./data (GANTRY_DATA_DIR).'
 	@echo '  Commands for a running server: npx gantry --help'
@@ -46,6 +46,12 @@ bench: setup ## benchmarks with peers in the same run, into tools/bench/RESULTS.
 
 fuzz: setup ## fuzz the parsers, MINUTES=10 each (TARGET=name for one; the corpus grows under tools/fuzz)
 	@exec node tools/fuzz/fuzz.ts --minutes $(or $(MINUTES),10) $(TARGET)
+
+cluster-k8s: setup viewer servers ## a real Kubernetes on this machine with the chart on it, or KUBECONFIG's; root (cold 10-25 min, warm 90 s)
+	@exec node tools/kube/main.ts
+
+peak-k8s: setup viewer servers ## on it: load that scales ingest out and in, pods killed, rolled, evicted; nothing acknowledged may be missing (8 min)
+	@exec node tools/kube/peak.ts $(or $(WHAT),all)
 
 image: setup viewer ## the container image as one file for docker load and ctr images import, nothing pulled (cold 2 min, warm 5 s)
 	@exec node tools/image/main.ts $(ARGS)
