@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
 
 /**
@@ -79,12 +80,15 @@ export interface Clockwork {
   elapsedMs(): number;
   pause(ms: number): Promise<void>;
   random(): number;
+  /** A ULID of that time. */
+  name(ms: number): string;
 }
 
 export const realClockwork: Clockwork = {
   elapsedMs: () => performance.now(),
   pause: (ms) => sleep(ms),
   random: Math.random,
+  name: (ms) => ulid(ms),
 };
 
 /** Full jitter: processes that failed together do not come back together. */

@@ -1,3 +1,4 @@
+import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
 import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { sampleHold } from '../../log/sample.testing.ts';
@@ -137,6 +138,7 @@ class Chaos {
       clockwork: {
         elapsedMs: () => store.nowMs,
         random: this.#random,
+        name: (ms) => ulid(ms, this.#random),
         pause: async (ms) => {
           await store.travel();
           store.nowMs += Math.ceil(ms);
@@ -239,7 +241,8 @@ class Chaos {
     const heads = await process.archive.log.heads('main');
     await this.#follow(process);
     for (const { lane, sequence } of heads)
-      if ((process.positions.get(lane) ?? 0) < sequence) throw new Problem(`${lane} was read up to ${process.positions.get(lane)}, not ${sequence}`);
+      if ((process.positions.get(lane) ?? 0) < sequence)
+        throw new Problem(`${lane} was read up to ${process.positions.get(lane)}, not ${sequence}`);
     for (const [name, key] of this.#acknowledged) {
       const [lane, sequence] = key.split('/');
       if ((process.positions.get(lane!) ?? 0) < Number(sequence)) throw new Problem(`${name} at ${key} was not read`);
@@ -251,4 +254,5 @@ class Chaos {
   }
 }
 
-const keyOf = ({ lane, sequence, n }: { lane: string; sequence: number; n: number }): string => `${lane}/${sequence}/${n}`;
+const keyOf = ({ lane, sequence, n }: { lane: string; sequence: number; n: number }): string =>
+  `${lane}/${sequence}/${n}`;

@@ -85,9 +85,11 @@ export async function closeLane(
     await reader.look(lane, true);
     if (lane.closed) return true;
     if (lane.head === 0) return false; // nothing was ever put: it does not exist
-    // Later than all that stands in it.
-    if ((await reader.table(lane, lane.head)) === 'stop') return false;
+    // The number after what was seen here, whatever others learn meanwhile: another closing of this process is lost to, not followed.
     const sequence = lane.head + 1;
+    // Read, so that the closing is stamped later than all that stands in the lane.
+    if ((await reader.table(lane, sequence - 1)) === 'stop') return false;
+    if (lane.closed) return true; // a head that was only told of, or not read yet
     const object = segmentKey(lane.tenant, lane.lane, sequence);
     const origin = { tenant: lane.tenant, lane: lane.lane, sequence, object, offset: 0, previousToc: -1 };
     const value = { reason: 'its process is gone', by };

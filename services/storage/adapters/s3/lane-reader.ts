@@ -40,7 +40,11 @@ export class LaneReader {
   }
 
   /** What the lane holds now: its objects, its head, whether it is closed. */
-  async list(lane: Lane): Promise<void> {
+  list(lane: Lane): Promise<void> {
+    return whileMerged(() => this.#list(lane));
+  }
+
+  async #list(lane: Lane): Promise<void> {
     const beganMs = this.#parts.clockwork.elapsedMs();
     const pieces = await this.#pieces(lane, '');
     lane.pieces = pieces;
@@ -58,11 +62,15 @@ export class LaneReader {
   }
 
   /** Commits of others beyond the head that we know. `exact`: none that was there when this was called is missed. */
-  async look(lane: Lane, exact: boolean): Promise<void> {
+  look(lane: Lane, exact: boolean): Promise<void> {
+    return whileMerged(() => this.#look(lane, exact));
+  }
+
+  async #look(lane: Lane, exact: boolean): Promise<void> {
     const { clockwork } = this.#parts;
     const beganMs = clockwork.elapsedMs();
     if (lane.own || lane.closed) return;
-    if (lane.pieces === undefined && lane.head === 0) return this.list(lane);
+    if (lane.pieces === undefined && lane.head === 0) return this.#list(lane);
     if (!exact && beganMs - lane.listedMs < LIST_EVERY_MS) {
       for (let tried = 0; tried < TRIED_MAX && !lane.closed; tried++) {
         const next = lane.head + 1;
@@ -84,9 +92,9 @@ export class LaneReader {
       // The last one may hold many; any other holds one, for the next begins with the next number.
       const last = inOrder && (await this.#scan(lane, beyond.at(-1)!)).commits.at(-1)?.sequence;
       if (last === beyond.at(-1)!.first) {
+        await this.table(lane, last); // says whether it is closed
         lane.head = Math.max(lane.head, last);
-        await this.table(lane, last);
-      } else await this.list(lane);
+      } else await this.#list(lane);
     }
     lane.lookedMs = lane.listedMs = beganMs;
   }
@@ -235,6 +243,17 @@ export class LaneReader {
     return scanned;
   }
 }
+
+/** An object that was listed and is gone was merged into another meanwhile: what is asked is asked again. */
+export async function whileMerged<T>(work: () => Promise<T>): Promise<T> {
+  for (let tried = 0; ; tried++)
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof GantryError) || error.code !== 'not-found' || tried === MERGED_MAX) throw error;
+    }
+}
+const MERGED_MAX = 5;
 
 /** No commit of S3's writers is larger: 16 MiB of instances and their tables, or one request. */
 const LARGE_BYTES = 64 * 1024 * 1024;

@@ -1,4 +1,3 @@
-import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
 import type { StampClock } from '../../log/clock.ts';
 import { layOutCommit } from '../../log/commit.ts';
@@ -98,8 +97,7 @@ export class LaneWriter {
     if (!lane) return;
     this.#writing = true;
     try {
-      await this.#attempt([{ kind: { $case: 'closed', value: { reason, by: lane.lane } } }]);
-      lane.closed = true;
+      if (await this.#attempt([{ kind: { $case: 'closed', value: { reason, by: lane.lane } } }])) lane.closed = true;
     } catch {
       // the keeper closes it: nothing is lost, and nothing waits for it
     } finally {
@@ -118,7 +116,7 @@ export class LaneWriter {
   async #attempt(items: readonly NewEntry[]): Promise<Committed | undefined> {
     const { bucket, clock, clockwork, limits } = this.#parts;
     if (!this.#lane) {
-      this.#lane = newLane(this.#tenant, ulid(bucket.now()), true);
+      this.#lane = newLane(this.#tenant, clockwork.name(bucket.now()), true);
       this.#namedMs = clockwork.elapsedMs();
     }
     const lane = this.#lane;

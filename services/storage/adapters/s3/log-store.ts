@@ -12,7 +12,7 @@ import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from
 import type { Bucket, Clockwork } from './bucket.ts';
 import { Alive, closeLane, isDead, removeSign, signsOfLife } from './dead-lanes.ts';
 import { type Lane, newLane } from './lane.ts';
-import { isTransient, LaneReader, type TableRead } from './lane-reader.ts';
+import { isTransient, LaneReader, type TableRead, whileMerged } from './lane-reader.ts';
 import { type LaneLimits, LaneWriter, NAME_FRESH_MS } from './lane-writer.ts';
 import { eachOf } from './limiter.ts';
 import { type Run, runsOf } from './runs.ts';
@@ -61,7 +61,7 @@ export class S3LogStore implements LogStore {
   readonly #tables: TableCache;
   readonly #reader: LaneReader;
   readonly #alive: Alive;
-  readonly #process = ulid();
+  readonly #process: string;
   readonly #thinning = new Set<string>();
   /** Appends that are not in a queue yet. */
   readonly #entering = new Set<Promise<unknown>>();
@@ -80,6 +80,7 @@ export class S3LogStore implements LogStore {
       tables: this.#tables,
       clockwork,
     });
+    this.#process = clockwork.name(bucket.now());
     this.#alive = new Alive(bucket, this.#process);
   }
 
@@ -311,8 +312,10 @@ export class S3LogStore implements LogStore {
   }
 
   async #runs(lane: Lane): Promise<Run[]> {
-    const pieces = await this.#reader.pieces(lane);
-    return runsOf(lane, pieces, this.#options.segmentBytes, (piece) => this.#reader.span(lane, piece));
+    return whileMerged(async () => {
+      const pieces = await this.#reader.pieces(lane);
+      return runsOf(lane, pieces, this.#options.segmentBytes, (piece) => this.#reader.span(lane, piece));
+    });
   }
 
   async #find(tenant: string, object: string): Promise<{ lane: Lane; run: Run }> {

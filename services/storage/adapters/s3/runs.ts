@@ -64,7 +64,7 @@ export async function runsOf(
     if (before && before.first + 1 !== piece.first) finish(true);
     const closing = lane.closed && piece.first === lane.head;
     const full = until === undefined ? bytes >= segmentBytes || run.length >= RUN_COMMITS : piece.first > until;
-    if (run.length > 0 && full && !closing) finish(true);
+    if (run.length > 0 && full && !(closing && until === undefined)) finish(true);
     if (run.length === 0) {
       const prepared = thinned.find(({ first }) => first === piece.first);
       if (prepared) until = (await spanOf(prepared)).last;

@@ -25,7 +25,7 @@ export async function prepareThinned(bucket: Bucket, reader: LaneReader, lane: L
   const row = await bucket.head(object);
   const piece = row && { object, first, bytes: row.bytes, modifiedMs: row.modifiedMs, thinned: true };
   if (!piece || (await reader.span(lane, piece)).last < last)
-    throw new GantryError('damaged', `${object} does not reach to commit ${last}: ${run.row.object} stays as it is`);
+    throw new GantryError('conflict', `${object} does not reach to commit ${last}: ${run.row.object} stays as it is`);
   return piece;
 }
 
