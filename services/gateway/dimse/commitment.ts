@@ -28,6 +28,13 @@ const DUPLICATE_TRANSACTION_UID = 0x0131; // PS3.3 §C.14.1.1; PS3.7 has no stat
 /** A Transaction UID is known again for so long. UIDs are unique anyway: this finds senders that repeat themselves, not those that forge. */
 const REMEMBER_MS = 30 * 24 * 3_600_000;
 const SWEEP_MS = 3_600_000;
+/**
+ * Until the N-ACTION-RSP is out, and should it never get out: in a cluster any process may be given the job, and no report may overtake
+ * the answer. Afterwards the job is brought forward.
+ */
+const HOLD_MS = 10_000;
+/** The report on the same association can only be sent by the process that has it: the others leave it alone for so long. */
+const HOLD_SAME_MS = 60_000;
 /** References looked up at once. */
 const LOOKUP_MAX = 256;
 
@@ -57,6 +64,7 @@ export function createCommitments(door: Door) {
     let status: number = STATUS.SUCCESS;
     let references = 0;
     let queued: string | undefined;
+    let asked: { payload: Payload; same: boolean } | undefined;
     try {
       const payload = parse(session, incoming, await readIdentifier(session, incoming));
       transaction.uid = payload.transactionUid;
@@ -65,11 +73,12 @@ export function createCommitments(door: Door) {
       if (!same && !session.peer?.host) {
         throw new GantryError('failed-precondition', 'no address configured to report to');
       }
-      await queue(session.call, payload);
+      await queue(session.call, payload, same ? HOLD_SAME_MS : HOLD_MS);
       queued = keyOf(payload);
       if (same) remember(queued, session.association, incoming.contextId);
       // The answer goes first, the report after it: its job waits for `answering`.
       await session.association.respond(incoming, { status: STATUS.SUCCESS });
+      asked = { payload, same };
     } catch (error) {
       const answer = failure(session, error, (code) => STATUS_OF[code] ?? STATUS.PROCESSING_FAILURE);
       status = answer.status;
@@ -77,6 +86,7 @@ export function createCommitments(door: Door) {
     } finally {
       if (queued !== undefined) answered(queued);
     }
+    if (asked !== undefined) void begin(session, asked.payload, asked.same);
     audit(session, {
       event: 'Application Activity',
       action: 'E',
@@ -91,7 +101,7 @@ export function createCommitments(door: Door) {
    * A Transaction UID again is refused (0131), across restarts too: what is asked for is noted before it is queued. A note without a
    * job, whose report never went out, is of a process that died between the two: then nobody was answered, and it is asked anew.
    */
-  async function queue(call: Call, payload: Payload): Promise<void> {
+  async function queue(call: Call, payload: Payload, holdMs: number): Promise<void> {
     const again = new GantryError('already-exists', 'this Transaction UID was used before');
     const key = keyOf(payload);
     if (answering.has(key)) throw again;
@@ -104,10 +114,30 @@ export function createCommitments(door: Door) {
         if (known) throw again;
       }
       await context.kv.put(call.tenant, noteOf(key), Buffer.from(`asked ${new Date().toISOString()}`));
-      await context.jobs.add({ queue: QUEUE, key, tenant: call.tenant, payload: packed(payload) });
+      const notBefore = Date.now() + holdMs;
+      await context.jobs.add({ queue: QUEUE, key, tenant: call.tenant, payload: packed(payload), notBefore });
     } catch (error) {
       answered(key);
       throw error;
+    }
+  }
+
+  /** The answer is out. Should this fail, the job has its time. */
+  async function begin({ call, association }: Session, payload: Payload, same: boolean): Promise<void> {
+    const job = { queue: QUEUE, key: keyOf(payload), tenant: call.tenant, payload: packed(payload) };
+    try {
+      if (same) {
+        try {
+          await report({ ...job, attempt: 1, signal: association.signal });
+          await context.jobs.remove(job.tenant, QUEUE, job.key);
+          return;
+        } catch (error) {
+          context.log.warn({ err: error, requestId: call.requestId }, 'a commitment report must be tried again');
+        }
+      }
+      await context.jobs.add({ ...job, notBefore: Date.now() });
+    } catch (error) {
+      context.log.warn({ err: error, requestId: call.requestId }, 'a commitment report waits for its time');
     }
   }
 
