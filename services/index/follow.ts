@@ -3,11 +3,16 @@ import type { Service } from '#platform/rpc.types.ts';
 import type { Position } from '#proto/storage/v1/log.ts';
 import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
 import { FOLD_BYTES_MAX, FOLD_COMMITS_MAX, type FoldResult } from './ports.ts';
+import { ALONE, type Turn } from './turn.ts';
 
 export interface FollowedStore {
   fold(tenant: string, commits: readonly Commit[]): Promise<FoldResult>;
   positions(tenant: string): Promise<Map<string, number>>;
+  /** Once this returns, searches find all that is folded; absent: they do anyway. */
+  show?(): Promise<void>;
 }
+export type FollowedLog = Pick<Service<typeof DataService>, 'readLog'> &
+  Partial<Pick<Service<typeof DataService>, 'heads'>>;
 
 /** Reads what lies beyond the positions, up to the heads, and folds it; while one batch is folded the next is read, and no more. */
 export async function foldToHeads(
@@ -44,6 +49,11 @@ export async function foldToHeads(
   await folding;
 }
 
+/** Another process has its turn: it is asked so often how far it is while somebody waits, and the log is folded here when it stands still. */
+const WATCH_MS = 100;
+const STANDSTILL_MS = 5_000;
+const FAILED_MS_MAX = 15_000;
+
 /**
  * Time between the starts of two folds while nobody waits for one. A fold costs its transaction, two thread switches and the
  * rewriting of every study and block that it touches, however few instances it brings: under load commits come every few
@@ -59,6 +69,11 @@ interface Followed {
   again: boolean;
   /** When the last fold began; performance.now(). */
   beganMs: number;
+  /** When another process was seen to have folded something, or nothing was left to fold. */
+  movedMs: number;
+  /** What failed again and again is left alone for longer and longer: wakes come by the hundred. */
+  failures: number;
+  notBeforeMs: number;
 }
 
 export interface FollowerEvents {
@@ -71,9 +86,10 @@ export interface FollowerEvents {
 
 /** Keeps the index at the log's heads. A wake makes it prompt, the poll makes it sure. */
 export class Follower {
-  readonly #data: Pick<Service<typeof DataService>, 'readLog'>;
+  readonly #data: FollowedLog;
   readonly #store: FollowedStore;
   readonly #events: FollowerEvents;
+  readonly #turn: Turn;
   readonly #stop = new AbortController();
   readonly #tenants = new Map<string, Followed>();
   readonly #waiting = new Set<() => void>();
@@ -82,10 +98,11 @@ export class Follower {
   readonly #hurry = new Set<() => void>();
   #paused = false;
 
-  constructor(data: Pick<Service<typeof DataService>, 'readLog'>, store: FollowedStore, events: FollowerEvents) {
+  constructor(data: FollowedLog, store: FollowedStore, events: FollowerEvents, turn: Turn = ALONE) {
     this.#data = data;
     this.#store = store;
     this.#events = events;
+    this.#turn = turn;
   }
 
   get tenants(): string[] {
@@ -103,10 +120,12 @@ export class Follower {
     const followed = this.#of(tenant);
     followed.again = true;
     if (followed.running || this.#paused || this.#stop.signal.aborted) return;
+    if (performance.now() < followed.notBeforeMs) return; // the poll looks again
     followed.running = true;
     const run = this.#follow(tenant, followed).finally(() => {
       followed.running = false;
       this.#runs.delete(run);
+      if (followed.again) this.look(tenant); // asked for between the last look and now
     });
     this.#runs.add(run);
   }
@@ -120,6 +139,9 @@ export class Follower {
         running: false,
         again: false,
         beganMs: Number.NEGATIVE_INFINITY,
+        movedMs: performance.now(),
+        failures: 0,
+        notBeforeMs: 0,
       };
       this.#tenants.set(tenant, followed);
     }
@@ -133,11 +155,10 @@ export class Follower {
         if (this.#paused || this.#stop.signal.aborted) return; // whoever paused it looks again
         followed.again = false;
         followed.beganMs = performance.now();
+        if (!this.#turn.held && !(await this.#standsStill(tenant, followed))) continue;
         const reached = (lane: string, sequence: number): void =>
           void followed.folded.set(lane, Math.max(sequence, followed.folded.get(lane) ?? 0));
-        const told = (): void => {
-          for (const check of [...this.#waiting]) check();
-        };
+        const told = (): void => this.#told();
         await foldToHeads(
           this.#data,
           this.#store,
@@ -155,11 +176,43 @@ export class Follower {
             told();
           },
         );
+        followed.failures = 0;
         this.#events.level(tenant);
       }
     } catch (error) {
+      if (++followed.failures > 1)
+        followed.notBeforeMs = performance.now() + Math.min(FAILED_MS_MAX, 100 * 2 ** followed.failures);
       if (!this.#stop.signal.aborted) this.#events.failed(tenant, error); // the next poll tries again
     }
+  }
+
+  #told(): void {
+    for (const check of [...this.#waiting]) check();
+  }
+
+  /** Watches another process fold. True: nobody seems to, although there is something to fold. */
+  async #standsStill(tenant: string, followed: Followed): Promise<boolean> {
+    if (this.#data.heads) {
+      const { positions } = await this.#data.heads(systemCall(tenant, 'index.watch', this.#stop.signal), {});
+      for (const { lane, sequence } of positions)
+        followed.announced.set(lane, Math.max(sequence, followed.announced.get(lane) ?? 0));
+    }
+    let moved = false;
+    for (const [lane, sequence] of await this.#store.positions(tenant)) {
+      if (sequence <= (followed.folded.get(lane) ?? 0)) continue;
+      followed.folded.set(lane, sequence);
+      moved = true;
+    }
+    this.#told();
+    const level = this.lag(tenant) === 0;
+    if (level) this.#events.level(tenant);
+    if (level || moved) followed.movedMs = performance.now();
+    else if (performance.now() - followed.movedMs > STANDSTILL_MS) return true;
+    if (!level || this.#waiting.size > 0) {
+      await new Promise((resolve) => setTimeout(resolve, WATCH_MS).unref());
+      followed.again = true;
+    }
+    return false;
   }
 
   #pace(followed: Followed): Promise<void> | undefined {
@@ -188,8 +241,19 @@ export class Follower {
     return lag;
   }
 
-  /** True once all of these are folded; false at the limit. */
+  /** True once all of these are folded and found; false at the limit. */
   async reached(
+    tenant: string,
+    positions: readonly Position[],
+    limitMs: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const reached = await this.#reached(tenant, positions, limitMs, signal);
+    if (reached) await this.#store.show?.();
+    return reached;
+  }
+
+  async #reached(
     tenant: string,
     positions: readonly Position[],
     limitMs: number,

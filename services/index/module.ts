@@ -1,12 +1,10 @@
-import { join } from 'node:path';
 import type { Context, Module, Running } from '#platform/module.ts';
 import { StudyEvent } from '#proto/index/v1/index.ts';
 import { LogCommitted } from '#proto/storage/v1/log.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
-import { SqliteIndexStore } from './adapters/sqlite/store.ts';
-import type { VersionPolicy } from './fold/types.ts';
+import { openIndexStore } from './adapters/open.ts';
 import { FoldTraces } from './fold-traces.ts';
-import { Follower } from './follow.ts';
+import { Follower, type FollowerEvents } from './follow.ts';
 import { Rebuilder } from './rebuild.ts';
 import { SEARCH_SETTINGS } from './search/settings.ts';
 import { serveIndex } from './serve.ts';
@@ -29,17 +27,8 @@ export const indexModule: Module = {
       alarms.add(text);
       log.error({ alarm: text }, 'index alarm');
     };
-    const store = new SqliteIndexStore(
-      {
-        directory: join(context.dataDir, 'derived'),
-        policy: settings.string('index.versionPolicy') as VersionPolicy,
-        readers: settings.number('index.readers'),
-        queriesMax: () => settings.number('index.queriesMax'),
-        queryIdleMs: () => settings.number('index.queryIdleMs'),
-        metadataCacheBytes: settings.number('index.metadataCacheBytes'),
-      },
-      (what, error) => log.error({ err: error, thread: what }, 'a thread of the index ended; another one takes over'),
-    );
+    const opened = await openIndexStore(context, data);
+    const { store, fresh } = opened;
     const folded = metrics.counter('gantry_index_folded_instances_total', 'Instance entries folded into the index.');
     const found = metrics.histogram(
       'gantry_index_store_to_found_seconds',
@@ -47,9 +36,9 @@ export const indexModule: Module = {
       [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60],
     );
     // A new index shows too little until it has reached the log's heads: that is no state to be ready in.
-    const behind = new Set(store.fresh ? settings.list('index.tenants') : []);
+    const behind = new Set(fresh ? settings.list('index.tenants') : []);
     const traces = new FoldTraces(context.trace);
-    const follower = new Follower(data, store, {
+    const events: FollowerEvents = {
       folded(tenant, result) {
         progressMs = performance.now();
         folded.add(result.instances);
@@ -67,8 +56,13 @@ export const indexModule: Module = {
       level: (tenant) => void behind.delete(tenant),
       failed: (tenant, error) =>
         log.warn({ tenant, err: error }, 'the log could not be folded; the next poll tries again'),
+    };
+    const turn = opened.turn(() => {
+      for (const tenant of follower.tenants) follower.look(tenant);
     });
-    const rebuilder = new Rebuilder({ data, store, follower, log });
+    const follower = new Follower(data, store, events, turn);
+    const rebuilder = new Rebuilder({ data, store, follower, log, alone: opened.alone });
+    if (opened.outdated) rebuilder.mend(opened.stillOutdated);
     const settler = new Settler({
       store,
       data,
@@ -76,6 +70,7 @@ export const indexModule: Module = {
       wake,
       log,
       settleMs: () => settings.number('index.settleMs'),
+      turn,
     });
     const lag = (): number => follower.tenants.reduce((sum, tenant) => sum + follower.lag(tenant), 0);
     metrics.gauge('gantry_index_lag_commits', 'Commits known and not yet folded.', lag);
@@ -98,8 +93,11 @@ export const indexModule: Module = {
       if (lag() === 0) progressMs = performance.now();
       follower.wake(tenant, committed);
     });
-    for (const tenant of new Set([...settings.list('index.tenants'), ...(await store.tenants())]))
-      follower.look(tenant);
+    const known = await store.tenants().catch((error: unknown) => {
+      log.warn({ err: error }, 'whose log the index has cannot be asked yet; wakes tell it too');
+      return [];
+    });
+    for (const tenant of new Set([...settings.list('index.tenants'), ...known])) follower.look(tenant);
     let poll: NodeJS.Timeout;
     const polling = (): void => {
       poll = setTimeout(() => {
@@ -119,6 +117,7 @@ export const indexModule: Module = {
         unsubscribe();
         clearTimeout(poll);
         await rebuilder.stop();
+        await turn.stop?.();
         await settler.stop();
         await follower.stop();
         await store.close();

@@ -10,6 +10,8 @@ export interface RebuilderOptions {
   store: IndexStore;
   follower: Follower;
   log: Context['log'];
+  /** Runs the work while no other process rebuilds the same index; absent: there is no other. */
+  alone?: (signal: AbortSignal, work: () => Promise<void>) => Promise<void>;
 }
 
 /** A disk that is full now may be full in a second. */
@@ -34,8 +36,12 @@ export class Rebuilder {
   }
 
   /** Joins the rebuild that runs already, if one does. */
-  run(): Promise<void> {
-    this.#running ??= this.#rebuild().finally(() => {
+  run(wanted: () => Promise<boolean> = async () => true): Promise<void> {
+    const { alone = (_signal, work) => work() } = this.#options;
+    const work = async (): Promise<void> => {
+      if (await wanted()) await this.#rebuild();
+    };
+    this.#running ??= alone(this.#stop.signal, work).finally(() => {
       this.#running = undefined;
       this.#tell();
     });
@@ -43,9 +49,9 @@ export class Rebuilder {
   }
 
   /** For a gap, which the follower meets at each look: not again at once when the last attempt failed. */
-  mend(): void {
+  mend(wanted?: () => Promise<boolean>): void {
     if (performance.now() < this.#notBefore) return;
-    this.run().catch((error) => {
+    this.run(wanted).catch((error) => {
       this.#notBefore = performance.now() + RETRY_MS;
       if (!this.#stop.signal.aborted)
         this.#options.log.error({ err: error }, 'the index could not be rebuilt; it is tried again in a minute');
@@ -64,17 +70,20 @@ export class Rebuilder {
         failure = { error };
       },
     );
-    while (!done && !failure) {
-      yield { commits: this.#commits, instances: this.#instances, done: false };
-      let wake: (() => void) | undefined;
-      const told = new Promise<void>((resolve) => {
-        wake = resolve;
-        this.#watching.add(resolve);
-        signal.addEventListener('abort', () => resolve(), { once: true });
-      });
-      await Promise.race([told, run]);
-      this.#watching.delete(wake!);
-      signal.throwIfAborted();
+    let wake: () => void = () => {};
+    const told = (): void => wake();
+    this.#watching.add(told);
+    signal.addEventListener('abort', told);
+    try {
+      while (!done && !failure) {
+        yield { commits: this.#commits, instances: this.#instances, done: false };
+        const news = new Promise<void>((resolve) => (wake = resolve));
+        if (!done && !failure && !signal.aborted) await Promise.race([news, run]);
+        signal.throwIfAborted();
+      }
+    } finally {
+      this.#watching.delete(told);
+      signal.removeEventListener('abort', told);
     }
     if (failure) throw failure.error;
     yield { commits: this.#commits, instances: this.#instances, done: true };

@@ -63,4 +63,60 @@ export const indexSettings: SettingsTable = {
     default: ['main'],
     doc: 'Tenants whose log is followed from the start; others are followed from their first commit on.',
   },
+  'index.elasticsearchNodes': {
+    type: 'list',
+    default: [],
+    doc: 'URLs of Elasticsearch nodes; given, the index is kept there, where any number of processes share it, instead of in SQLite.',
+  },
+  'index.elasticsearchPrefix': {
+    type: 'string',
+    default: 'gantry',
+    doc: 'What the names of this installation’s indices and aliases begin with; two installations may share a cluster.',
+  },
+  'index.elasticsearchApiKeyFile': {
+    type: 'path',
+    default: '',
+    doc: 'A file with the API key, base64 as Elasticsearch gives it; secrets are never settings.',
+  },
+  'index.elasticsearchUserFile': {
+    type: 'path',
+    default: '',
+    doc: 'A file with the user of basic authentication; the API key goes before it.',
+  },
+  'index.elasticsearchPasswordFile': {
+    type: 'path',
+    default: '',
+    doc: 'A file with the password that belongs to the user.',
+  },
+  'index.elasticsearchCaFile': {
+    type: 'path',
+    default: '',
+    doc: 'Certificates of the authorities that sign the nodes’ certificates; empty: those that Node knows.',
+  },
+  'index.elasticsearchShards': {
+    type: 'integer',
+    default: 1,
+    min: 1,
+    max: 1_024,
+    doc: 'Primary shards of the large indices of an index built from now on; one carries 50 GB, half a billion instances.',
+  },
+  'index.elasticsearchReplicas': {
+    type: 'integer',
+    default: 1,
+    min: 0,
+    max: 10,
+    doc: 'Copies of each shard: one outlives a lost node; 0 where there is only one node.',
+  },
+  'index.elasticsearchRefreshMs': {
+    type: 'ms',
+    default: 1_000,
+    min: 100,
+    doc: 'How often what was folded becomes searchable of itself; whoever waits for their own instances is not kept waiting by it.',
+  },
+  'index.elasticsearchTimeoutMs': {
+    type: 'ms',
+    default: 30_000,
+    min: 100,
+    doc: 'The longest wait for one answer of Elasticsearch, longer than its own long pauses; then the request has failed and is asked again later.',
+  },
 };

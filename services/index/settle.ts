@@ -7,6 +7,7 @@ import type { EntryId } from '#proto/storage/v1/log.ts';
 import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
 import type { DueStudy, SettlingStore } from './ports.ts';
 import { MissingHeads } from './state/heads.ts';
+import { ALONE, type Turn } from './turn.ts';
 
 const STUDIES_AT_ONCE = 20;
 /** A study that cannot be settled (a full disk) is left alone for so long. */
@@ -19,6 +20,8 @@ export interface SettlerOptions {
   wake: Wake;
   log: Context['log'];
   settleMs: () => number;
+  /** Of several processes one settles: twice would do no harm. */
+  turn?: Turn;
 }
 
 /** Announces studies to which nothing was added for a while, once their metadata objects are written. At least once; jobs are deduplicated. */
@@ -44,7 +47,8 @@ export class Settler {
   }
 
   async tick(): Promise<void> {
-    const { store, settleMs, log } = this.#options;
+    const { store, settleMs, log, turn = ALONE } = this.#options;
+    if (!turn.held) return;
     try {
       for (;;) {
         const due = await store.settling.due(Date.now() - settleMs(), STUDIES_AT_ONCE + this.#later.size);
@@ -105,19 +109,32 @@ export async function recoverHeads(
   entries: readonly EntryId[],
   signal: AbortSignal,
 ): Promise<void> {
-  const wanted = new Map(entries.map(({ lane, sequence }) => [`${lane}/${sequence}`, { lane, sequence }]));
+  const wanted = new Set(entries.map(({ lane, sequence }) => `${lane}/${sequence}`));
   let commits: Commit[] = [];
-  for (const { lane, sequence } of wanted.values()) {
+  for (const { lane, first, last } of runsOf(entries)) {
     const enough = new AbortController();
     const call = systemCall(tenant, 'index.heads', AbortSignal.any([signal, enough.signal]));
-    for await (const commit of data.readLog(call, { after: [{ lane, sequence: sequence - 1 }], lanes: [lane] })) {
-      if (commit.sequence === sequence) commits.push(commit);
-      break;
+    for await (const commit of data.readLog(call, { after: [{ lane, sequence: first - 1 }], lanes: [lane] })) {
+      if (wanted.has(`${lane}/${commit.sequence}`)) commits.push(commit);
+      if (commit.sequence >= last) break;
+      if (commits.length < COMMITS_AT_ONCE) continue;
+      await settling.giveHeads(tenant, commits);
+      commits = [];
     }
     enough.abort();
-    if (commits.length < COMMITS_AT_ONCE) continue;
-    await settling.giveHeads(tenant, commits);
-    commits = [];
   }
   if (commits.length > 0) await settling.giveHeads(tenant, commits);
 }
+
+/** Commits that lie near each other in a lane are read in one go. */
+function runsOf(entries: readonly EntryId[]): { lane: string; first: number; last: number }[] {
+  const runs: { lane: string; first: number; last: number }[] = [];
+  const sorted = [...entries].sort((a, b) => (a.lane === b.lane ? a.sequence - b.sequence : a.lane < b.lane ? -1 : 1));
+  for (const { lane, sequence } of sorted) {
+    const run = runs.at(-1);
+    if (run?.lane === lane && sequence - run.last <= RUN_GAP) run.last = sequence;
+    else runs.push({ lane, first: sequence, last: sequence });
+  }
+  return runs;
+}
+const RUN_GAP = 8;

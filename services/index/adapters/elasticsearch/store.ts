@@ -94,7 +94,7 @@ export class ElasticIndexStore implements IndexStore {
   #number = 0;
   #queries = 0;
   #closed = false;
-  fresh = false;
+  #fresh = false;
 
   constructor(options: ElasticIndexOptions) {
     this.#options = options;
@@ -118,7 +118,7 @@ export class ElasticIndexStore implements IndexStore {
     let generation = await this.#generations.current();
     if (!generation) {
       generation = await this.#generations.first(this.#options.policy);
-      this.fresh = true;
+      this.#fresh = true;
     }
     if (generation.version > ELASTIC_VERSION)
       throw new GantryError(
@@ -139,12 +139,22 @@ export class ElasticIndexStore implements IndexStore {
     return this.#current;
   }
 
+  /** Makes the first index, where there is none; says whether it is as this process wants it. */
+  async find(): Promise<{ fresh: boolean; outdated: boolean }> {
+    const generation = await this.#generations.current();
+    if (generation && generation.version < ELASTIC_VERSION) return { fresh: false, outdated: true };
+    const { policy } = await this.#now();
+    return { fresh: this.#fresh, outdated: policy !== this.#options.policy };
+  }
+
   async positions(tenant: string): Promise<Map<string, number>> {
     return (await this.#now()).folder.positions(tenant);
   }
 
   async tenants(): Promise<string[]> {
-    const { documents } = await this.#now();
+    // Of whatever version: a rebuild asks whose log it is to read.
+    const generation = (await this.#generations.current()) ?? (await this.#now()).generation;
+    const documents = new Documents(this.#client, generation.name);
     await documents.refresh('state');
     const { hits } = await asked('looking for tenants', () =>
       this.#client.search<{ tenant: string }>({
