@@ -25,7 +25,7 @@ const collect = async <T>(rows: AsyncIterable<T>): Promise<T[]> => {
 };
 
 /** The fold's tests have headers of their own making; a store reads real ones. */
-function withRealHeads(commit: RawCommit): RawCommit {
+export function withRealHeads(commit: RawCommit): RawCommit {
   const toc = TableOfContents.decode(commit.tableOfContents);
   for (const { kind } of toc.entries) {
     if (kind?.$case !== 'instance' && kind?.$case !== 'large') continue;
