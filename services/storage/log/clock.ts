@@ -1,3 +1,13 @@
+/** Stamps this far in the future mean that a clock was, or is, wrong; retention and delays count from stamps. */
+const CLOCK_AHEAD_MAX_MS = 60 * 60 * 1000;
+
+/** A sentence for a person when the log was stamped far in the future. */
+export function clockAhead(clock: StampClock): string | undefined {
+  const aheadMs = clock.aheadMs();
+  if (aheadMs < CLOCK_AHEAD_MAX_MS) return undefined;
+  return `the log was stamped ${Math.round(aheadMs / 60_000)} minutes ahead of this machine's clock: set the clock, or stamps go on from there`;
+}
+
 /**
  * A hybrid logical clock (Kulkarni et al. 2014): physical milliseconds that never go back, and a counter within one. The stamp is 12
  * hex digits of milliseconds and 4 of counter, so stamps compare as strings.

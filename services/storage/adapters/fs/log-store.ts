@@ -3,7 +3,7 @@ import { GantryError } from '#platform/errors.ts';
 import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
 import { Alarms } from '../../log/alarms.ts';
-import { StampClock } from '../../log/clock.ts';
+import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
 import { checkTenant, isLane, lanePrefix } from '../../log/names.ts';
 import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
@@ -41,9 +41,6 @@ interface TenantLog {
 
 /** Sealed segments whose table offsets stay in memory: 256 × 4,000 commits × 8 bytes = 8 MB. */
 const LOADED_SEGMENTS_MAX = 256;
-
-/** Stamps this far in the future mean that a clock was, or is, wrong; retention and delays count from stamps. */
-const CLOCK_AHEAD_MAX_MS = 60 * 60 * 1000;
 
 export class FsLogStore implements LogStore {
   readonly #options: FsLogOptions;
@@ -228,10 +225,8 @@ export class FsLogStore implements LogStore {
   }
 
   #checkClock(): void {
-    const aheadMs = this.#clock.aheadMs();
-    if (aheadMs < CLOCK_AHEAD_MAX_MS) return;
-    const detail = `the log was stamped ${Math.round(aheadMs / 60_000)} minutes ahead of this machine's clock: set the clock, or stamps go on from there`;
-    this.#alarms.raise({ kind: 'clock-ahead', tenant: '', lane: '', detail });
+    const detail = clockAhead(this.#clock);
+    if (detail !== undefined) this.#alarms.raise({ kind: 'clock-ahead', tenant: '', lane: '', detail });
   }
 
   #tenant(tenant: string): TenantLog {

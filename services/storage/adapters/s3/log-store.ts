@@ -3,7 +3,7 @@ import { GantryError } from '#platform/errors.ts';
 import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
 import { Alarms } from '../../log/alarms.ts';
-import { StampClock } from '../../log/clock.ts';
+import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
 import { checkTenant, isLane } from '../../log/names.ts';
 import { TableCache } from '../../log/table-cache.ts';
@@ -66,6 +66,7 @@ export class S3LogStore implements LogStore {
   /** Appends that are not in a queue yet. */
   readonly #entering = new Set<Promise<unknown>>();
   #closing = false;
+  #clockAhead = false;
 
   constructor(options: S3LogOptions) {
     this.#options = options;
@@ -362,6 +363,14 @@ export class S3LogStore implements LogStore {
         if (exact || !isTransient(error)) throw error; // reading the lane says the same
       }
     });
+    this.#checkClock();
+  }
+
+  #checkClock(): void {
+    const detail = this.#clockAhead ? undefined : clockAhead(this.#clock);
+    if (detail === undefined) return;
+    this.#clockAhead = true; // once: the minutes in it change
+    this.#alarms.raise({ kind: 'clock-ahead', tenant: '', lane: '', detail });
   }
 
   #tenant(tenant: string): TenantLog {
