@@ -22,8 +22,8 @@ before(async () => {
 });
 after(() => nats.close());
 
-function house(prefix: string) {
-  const link = new NatsLink({ servers: nats.servers, prefix, replicas: 3, timeoutMs: () => 20_000 }, silent);
+function house(prefix: string, timeoutMs = 20_000) {
+  const link = new NatsLink({ servers: nats.servers, prefix, replicas: 3, timeoutMs: () => timeoutMs }, silent);
   const records = (kind: string) =>
     new Records(link, { stream: `${prefix}-${kind}`, root: `${prefix}.${kind}`, bytesMax: () => 64 * 1024 * 1024 });
   const limits = () => ({ jobsMax: 100_000, payloadMax: 100_000 });
@@ -186,7 +186,11 @@ describe('NATS, three servers', () => {
         holders--;
       };
       const loops = houses.map(async ({ lease }) => {
-        while (!stop.signal.aborted) await lease.hold('x', stop.signal, work).catch(() => undefined);
+        try {
+          while (!stop.signal.aborted) await lease.hold('x', stop.signal, work);
+        } catch (error) {
+          if (!stop.signal.aborted) throw error; // one that waited was told to stop
+        }
       });
       await first.promise;
       const leader = await leaderOf(`${prefix}-lease`);
@@ -231,6 +235,20 @@ describe('NATS, three servers', () => {
       await nats.ready();
     } finally {
       await one.close();
+    }
+  });
+
+  test('streams that cannot be made yet, because a server is away, are unavailable until it is back', async () => {
+    const prefix = `t${ulid()}`;
+    const [away] = nats.nodes;
+    await away.kill();
+    const { kv, close } = house(prefix, 1_000);
+    try {
+      await assert.rejects(kv.put('main', 'k', Buffer.from('v')), { code: 'unavailable' });
+      await away.restart();
+      await insist(() => kv.put('main', 'k', Buffer.from('v')));
+    } finally {
+      await close();
     }
   });
 

@@ -10,6 +10,8 @@ export const STREAM_NOT_FOUND = 10059;
 export const CONFIGURED_OTHERWISE = 10058;
 /** A message of the same id is on its way through a leader: its outcome is known a moment later. */
 const IN_PROGRESS = new Set([10158, 10201]);
+/** A stream cannot be made with all its replicas while one of their servers is away. */
+const NO_PEERS = 10005;
 
 export const isWrongSequence = (error: unknown): boolean =>
   error instanceof JetStreamApiError && WRONG_LAST_SEQUENCE.has(error.code);
@@ -19,7 +21,7 @@ export const isApiError = (error: unknown, code: number): boolean =>
 /** Through a change of leaders (5–7 s measured) and a lost connection: the same again may succeed. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof JetStreamApiError) {
-    if (IN_PROGRESS.has(error.code) || error.code === STREAM_NOT_FOUND) return true;
+    if (IN_PROGRESS.has(error.code) || [STREAM_NOT_FOUND, NO_PEERS].includes(error.code)) return true;
     if (NO_SPACE.has(error.code)) return false;
     return error.status === 503 || error.status === 500 || error.status === 408;
   }
