@@ -75,7 +75,8 @@ elasticsearch: {embedded: true, bundled: {enabled: false}}
   spawnSync(clientPath('kubectl'), ['create', 'namespace', NAMESPACE], { env, stdio: 'ignore' });
   kubectl('label', 'namespace', NAMESPACE, 'pod-security.kubernetes.io/enforce=restricted', '--overwrite');
   say('installing the chart');
-  helm('upgrade', '--install', RELEASE, CHART, ...values, ...more, '--wait', '--timeout', '5m');
+  // What an earlier run scaled by hand is taken back.
+  helm('upgrade', '--install', RELEASE, CHART, ...values, ...more, '--force-conflicts', '--wait', '--timeout', '5m');
   const service = JSON.parse(kubectl('get', 'service', RELEASE, '-o', 'json')) as {
     spec: { ports: { name: string; nodePort: number }[] };
   };

@@ -1,4 +1,4 @@
-// The peak, and what happens to pods: node tools/kube/peak.ts [peak|faults|all]. Associations are open before, load rises, ingest scales out
+// The peak, and what happens to pods: node tools/kube/peak.ts [peak|faults|power|all]. Associations are open before, load rises, ingest scales out
 // by its own signal (HPA on CPU), load falls, it drains. Then pods of each role go under load. At the end every acknowledged instance is
 // found once, byte for byte. Prints what it saw; leaves the cluster running.
 import { install, NAMESPACE } from './install.ts';
@@ -13,7 +13,8 @@ const SENDERS = 6;
 
 // Scaling that a person can watch: a small request, so that two cores are a crowd, and a short memory.
 const target = install(say, [
-  ...['--set', 'drainSeconds=30'],
+  // Cluster: this machine calls one node and reaches the pods of all.
+  ...['--set', 'drainSeconds=30,exposure.externalTrafficPolicy=Cluster'],
   ...['--set', 'roles.ingest.scaler.enabled=true,roles.ingest.scaler.minReplicas=1,roles.ingest.scaler.maxReplicas=3'],
   ...['--set', 'roles.ingest.scaler.cpuPercent=150,roles.ingest.scaler.scaleDownSeconds=15'],
 ]);
@@ -27,6 +28,9 @@ interface Pod {
   status: { conditions?: { type: string; status: string }[] };
 }
 const podsOf = (role: string) => json('get', 'pods', '-l', `app.kubernetes.io/component=${role}`).items;
+const podsOn = (node: string) =>
+  json('get', 'pods', '--field-selector', `spec.nodeName=${node}`).items.map(({ metadata }) => metadata.name);
+const roleOf = (name: string) => name.split('-')[1]!;
 const ready = (role: string) =>
   podsOf(role).filter(
     ({ metadata, status }) =>
@@ -115,6 +119,43 @@ if (what === 'faults' || what === 'all') {
     Number.isFinite(await until(() => fleet.acknowledged.size > before + 5, 180)),
     'an ingest pod was asked to go under load, and instances flow',
   );
+}
+
+if ((what === 'power' || what === 'all') && target.local) {
+  // Two of each stateless role on two nodes; then one node has no power.
+  const second = 'gantry-1';
+  target.script('node.sh', '1');
+  try {
+    kubectl('patch', 'hpa', 'gantry-ingest', '--type=merge', '-p', '{"spec":{"minReplicas":2}}');
+    kubectl('scale', 'deployment', 'gantry-gateway', 'gantry-storage', 'gantry-auth', '--replicas=2');
+    const spread = await until(
+      () => ['gateway', 'ingest', 'storage', 'auth'].every((role) => ready(role).length >= 2),
+      180,
+    );
+    const there = podsOn(second);
+    judge(Number.isFinite(spread) && there.length > 0, `two nodes: ${there.join(', ')} are on the second one`);
+    fleet.sending(SENDERS);
+    fleet.reconnect();
+    await pause(5000);
+    target.script('node.sh', '1', 'kill');
+    const before = fleet.acknowledged.size;
+    const flows = await until(() => fleet.acknowledged.size > before + 50, 180);
+    judge(Number.isFinite(flows), `the second node lost its power: 50 more instances after ${flows} s`);
+    const moved = await until(
+      () =>
+        there.every((name) =>
+          podsOf(roleOf(name)).every((one) => one.metadata.deletionTimestamp || one.metadata.name !== name),
+        ),
+      180,
+    );
+    const again = await until(
+      () => ['gateway', 'ingest', 'storage', 'auth'].every((role) => ready(role).length >= 2),
+      180,
+    );
+    judge(Number.isFinite(moved + again), `its pods are elsewhere after ${flows + moved + again} s`);
+  } finally {
+    target.script('node.sh', '1', 'rm');
+  }
 }
 
 fleet.sending(0);

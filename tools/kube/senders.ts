@@ -9,6 +9,8 @@ import { CT, EXPLICIT, makeInstance } from '../chaos/instances.ts';
 const ATTEMPTS = 20;
 const RETRY_MS = 1_000;
 const SIZE_MAX = 500_000;
+/** Who compare at once. */
+const LOOKERS = 8;
 
 export interface Fleet {
   readonly acknowledged: Set<number>;
@@ -16,6 +18,8 @@ export interface Fleet {
   readonly counts: { attempts: number; failedAttempts: number; givenUp: number; longestMs: number };
   /** How many send; the others hold their associations. */
   sending(count: number): void;
+  /** Each releases its association after what it sends, and opens another: new pods get their share. */
+  reconnect(): void;
   stop(): Promise<void>;
 }
 
@@ -25,10 +29,12 @@ export function launch(target: { host: string; dimsePort: number }, seed: number
   let active = 0;
   let stopping = false;
   let next = 0;
+  let wanted = 0;
   const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
   async function modality(number: number): Promise<void> {
     let association: Association | undefined;
+    let round = 0;
     const open = async () =>
       (association ??= await connect({
         host: target.host,
@@ -38,6 +44,11 @@ export function launch(target: { host: string; dimsePort: number }, seed: number
         contexts: [{ abstractSyntax: CT, transferSyntaxes: [EXPLICIT] }],
       }));
     while (!stopping) {
+      if (round !== wanted) {
+        round = wanted;
+        await association?.release().catch(() => undefined); // the peer may have gone first
+        association = undefined;
+      }
       if (number >= active) {
         if (association === undefined) await open().catch(() => undefined); // it is tried again: nobody waits for it yet
         await pause(200);
@@ -80,6 +91,9 @@ export function launch(target: { host: string; dimsePort: number }, seed: number
     sending(count) {
       active = count;
     },
+    reconnect() {
+      wanted++;
+    },
     async stop() {
       stopping = true;
       await Promise.all(work);
@@ -95,19 +109,23 @@ export async function compare(
 ): Promise<{ missing: string[]; different: string[]; doubled: string[] }> {
   const [missing, different, doubled]: [string[], string[], string[]] = [[], [], []];
   const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-  for (const n of acknowledged) {
-    const { study, series, instance, dataSet } = makeInstance(seed, n, SIZE_MAX);
-    const found = await fetch(`${origin}/dicom-web/studies/${study}/instances?SOPInstanceUID=${instance}`);
-    const rows = found.ok ? ((await found.json()) as unknown[]) : [];
-    if (rows.length === 0) missing.push(`${instance} (${found.status})`);
-    if (rows.length > 1) doubled.push(instance);
-    const answer = await fetch(`${origin}/dicom-web/studies/${study}/series/${series}/instances/${instance}`, {
-      headers: { Accept: 'multipart/related; type="application/dicom"; transfer-syntax=*' },
-    });
-    const bytes = Buffer.from(await answer.arrayBuffer());
-    const end = bytes.lastIndexOf('\r\n--');
-    if (!answer.ok || digest(bytes.subarray(end - dataSet.length, end)) !== digest(dataSet))
-      different.push(`${instance} (${answer.status})`);
+  const waiting = [...acknowledged];
+  async function look(): Promise<void> {
+    for (let n = waiting.pop(); n !== undefined; n = waiting.pop()) {
+      const { study, series, instance, dataSet } = makeInstance(seed, n, SIZE_MAX);
+      const found = await fetch(`${origin}/dicom-web/studies/${study}/instances?SOPInstanceUID=${instance}`);
+      const rows = found.ok ? ((await found.json()) as unknown[]) : [];
+      if (rows.length === 0) missing.push(`${instance} (${found.status})`);
+      if (rows.length > 1) doubled.push(instance);
+      const answer = await fetch(`${origin}/dicom-web/studies/${study}/series/${series}/instances/${instance}`, {
+        headers: { Accept: 'multipart/related; type="application/dicom"; transfer-syntax=*' },
+      });
+      const bytes = Buffer.from(await answer.arrayBuffer());
+      const end = bytes.lastIndexOf('\r\n--');
+      if (!answer.ok || digest(bytes.subarray(end - dataSet.length, end)) !== digest(dataSet))
+        different.push(`${instance} (${answer.status})`);
+    }
   }
+  await Promise.all(Array.from({ length: LOOKERS }, look));
   return { missing, different, doubled };
 }
