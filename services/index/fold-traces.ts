@@ -1,5 +1,5 @@
 import { type Call, systemCall } from '#platform/call.ts';
-import { parseTraceparent, type SpanAttributes, type TraceContext, type Tracing } from '#platform/trace.ts';
+import { parseTraceparent, type TraceContext, type Tracing } from '#platform/trace.ts';
 import type { LogCommitted } from '#proto/storage/v1/log.ts';
 import type { FoldResult } from './ports.ts';
 
@@ -69,10 +69,15 @@ export class FoldTraces {
     rows: (call: Call) => AsyncIterable<Row>,
   ): AsyncGenerator<Row> {
     const firsts = this.#firstReads(call, studyInstanceUids);
-    const attributes: SpanAttributes = { studyInstanceUid: studyInstanceUids[0], first: firsts.length > 0 };
-    const span = this.#trace.begin(call, 'index.locate', { attributes, links: firsts });
+    const span = this.#trace.begin(call, 'index.locate', { attributes: { first: firsts.length > 0 }, links: firsts });
+    let found = false;
     try {
-      yield* rows(span.call);
+      for await (const row of rows(span.call)) {
+        // Only of a study that is here: in the place of a UID anything may be asked for, a patient's ID too.
+        if (!found) span.set({ studyInstanceUid: studyInstanceUids[0] });
+        found = true;
+        yield row;
+      }
     } catch (error) {
       span.end(error);
       throw error;

@@ -1,5 +1,5 @@
-// Logs and metrics hold no patient data: a full run at level debug over both doors, refusals and bad requests among it, then every
-// name, patient ID, accession number, birth date and query string of it is looked for in what was logged and counted.
+// Logs, metrics, exemplars and traces hold no patient data: a full run at level debug over both doors, refusals and bad requests among it, then every
+// name, patient ID, accession number, birth date and query string of it is looked for in what was logged, counted and traced.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { DataSet } from '#dicom/dataset.ts';
@@ -10,6 +10,7 @@ import { Tag } from '#dicom/tags.ts';
 import { encodeDataSet } from '#dicom/write.ts';
 import { CONTEXTS_MAX, connect } from '#dimse/requestor.ts';
 import { find, get, move, store } from '#dimse/scu.ts';
+import { type Collector, startCollector } from '#platform/collector.testing.ts';
 import { type TestFile, testFiles } from './files.ts';
 import { freePort, type GantryServer, startServer } from './server.ts';
 
@@ -94,8 +95,9 @@ function leaks(text: string, secrets: readonly Secret[]): string[] {
     });
 }
 
-describe('logs and metrics of a full run', { timeout: 20 * 60_000 }, () => {
+describe('logs, metrics and traces of a full run', { timeout: 20 * 60_000 }, () => {
   let server: GantryServer;
+  let collector: Collector;
   let files: TestFile[];
   let from: 'open' | 'samples';
   let secrets: Secret[];
@@ -112,12 +114,21 @@ describe('logs and metrics of a full run', { timeout: 20 * 60_000 }, () => {
     );
     // A file that gives its study's UID as the patient's ID: UIDs may be logged.
     secrets = [...all.values()].filter(({ value }) => !uids.has(value));
+    collector = await startCollector();
     server = await startServer({
-      env: { GANTRY_PLATFORM_LOG_LEVEL: 'debug', GANTRY_DIMSE_ACCEPT_UNKNOWN: 'true' },
+      env: {
+        GANTRY_PLATFORM_LOG_LEVEL: 'debug',
+        GANTRY_DIMSE_ACCEPT_UNKNOWN: 'true',
+        GANTRY_PLATFORM_OTLP_ENDPOINT: collector.endpoint,
+        GANTRY_PLATFORM_TRACE_SAMPLE: '1',
+      },
       yaml: `peers:\n  - {aeTitle: NOBODY, host: 127.0.0.1, port: ${await freePort()}}\n`,
     });
   });
-  after(() => server?.close());
+  after(async () => {
+    await server?.close();
+    await collector?.close();
+  });
 
   /** Whatever the answer is: the run is about what is written down meanwhile. */
   async function ask(path: string, init: RequestInit = {}): Promise<number> {
@@ -312,8 +323,9 @@ describe('logs and metrics of a full run', { timeout: 20 * 60_000 }, () => {
       assert.equal(await ask(`/api/v1/${path}`, { method: 'POST' }), 200, path);
   });
 
-  test('none of it is in the logs or the metrics', async () => {
-    const metrics = await (await fetch(`${server.origin}/metrics`)).text();
+  test('none of it is in the logs, the metrics or the traces', async () => {
+    const accept = 'application/openmetrics-text';
+    const metrics = await (await fetch(`${server.origin}/metrics`, { headers: { accept } })).text();
     await server.signal('SIGTERM');
     const log = server.log();
     const lines = log.split('\n').filter((line) => line !== '');
@@ -322,12 +334,21 @@ describe('logs and metrics of a full run', { timeout: 20 * 60_000 }, () => {
     for (const sign of ['"msg":"request"', 'association opened', 'association closed', '"level":"debug"'])
       assert.ok(log.includes(sign), sign);
     assert.match(metrics, /gantry_http_requests_total\{/);
+    assert.match(metrics, / # \{trace_id="[0-9a-f]{32}"\}/);
+    const traces = collector.bodies.join('\n');
+    const names = new Set(collector.spans().map((span) => span.name));
+    for (const name of ['dimse.c-store', 'dimse.c-find', 'dimse.c-move', 'ingest.stow', 'index.fold', 'storage.commit'])
+      assert.ok(names.has(name), `${name} of ${[...names].join(', ')}`);
     assert.deepEqual(leaks(log, secrets).slice(0, 10), []);
     assert.deepEqual(leaks(metrics, secrets).slice(0, 10), []);
+    assert.deepEqual(leaks(traces, secrets).slice(0, 10), []);
     const asked = [...queries]
       .flatMap((query) => [query, decodeURIComponent(query)])
       .filter((query) => query.length >= VALUE_MIN);
     assert.ok(asked.length > 50);
-    assert.deepEqual(asked.filter((query) => log.includes(query) || metrics.includes(query)).slice(0, 10), []);
+    assert.deepEqual(
+      asked.filter((query) => [log, metrics, traces].some((text) => text.includes(query))).slice(0, 10),
+      [],
+    );
   });
 });

@@ -27,6 +27,7 @@ table=(
   'systemd-analyze|systemd|checks deploy/gantry.service'
   'dockerd|docker.io|runs the container image that `make image` builds'
   'ip|iproute2|gives that docker a network of its own'
+  'promtool|prometheus|scrapes the metrics; checks the alert rules and tests them'
   'python3|python3|pynetdicom and dicomweb-client run on it'
 )
 if [[ $what == bench ]]; then

@@ -20,22 +20,23 @@ export interface Telemetry {
 type Ended = (error?: unknown) => void;
 type Begin = (call: Call, route: string) => { call: Call; ended: Ended };
 
-function measured(
-  { metrics, trace }: Telemetry,
-  prefix: 'gantry_rpc' | 'gantry_bulk',
-  side: 'server' | 'client',
-): Begin {
-  const label = prefix === 'gantry_rpc' ? 'method' : 'route';
-  const requests = metrics.counter(
-    `${prefix}_${side}_requests_total`,
-    `Calls between processes that ended, by ${label} and error code`,
-  );
-  const seconds = metrics.histogram(`${prefix}_${side}_seconds`, `Duration of calls between processes`, SECONDS);
+/** Names in full, so that whoever looks for one finds it here. */
+const RPC_SERVER = { requests: 'gantry_rpc_server_requests_total', seconds: 'gantry_rpc_server_seconds' };
+const RPC_CLIENT = { requests: 'gantry_rpc_client_requests_total', seconds: 'gantry_rpc_client_seconds' };
+const BULK_SERVER = { requests: 'gantry_bulk_server_requests_total', seconds: 'gantry_bulk_server_seconds' };
+const BULK_CLIENT = { requests: 'gantry_bulk_client_requests_total', seconds: 'gantry_bulk_client_seconds' };
+
+function measured({ metrics, trace }: Telemetry, names: typeof RPC_SERVER, label: 'method' | 'route'): Begin {
+  const side = names === RPC_SERVER || names === BULK_SERVER ? 'server' : 'client';
+  const what = label === 'method' ? 'gRPC calls' : 'data-plane requests';
+  const how = side === 'server' ? 'of other processes' : 'to other processes';
+  const requests = metrics.counter(names.requests, `${what} ${how} that ended, by ${label} and error code`);
+  const seconds = metrics.histogram(names.seconds, `Duration of ${what} ${how}`, SECONDS);
   return (given, route) => {
     const began = performance.now();
     const span: Span = trace.begin(given, `${side === 'server' ? 'serve' : 'call'} ${route}`, {
       kind: side,
-      attributes: { [prefix === 'gantry_rpc' ? 'rpc.method' : 'route']: route },
+      attributes: { [label === 'method' ? 'rpc.method' : 'route']: route },
     });
     let open = true;
     return {
@@ -107,8 +108,8 @@ export interface Served extends Pick<Services, 'offered' | 'onOffer'> {
 }
 
 export function observedServices(services: Services, telemetry: Telemetry): Served {
-  const rpc = measured(telemetry, 'gantry_rpc', 'server');
-  const bulk = measured(telemetry, 'gantry_bulk', 'server');
+  const rpc = measured(telemetry, RPC_SERVER, 'method');
+  const bulk = measured(telemetry, BULK_SERVER, 'route');
   const bytes = telemetry.metrics.counter('gantry_bulk_sent_bytes_total', 'Bytes of answers to other processes');
   return {
     offered: services.offered,
@@ -145,8 +146,8 @@ export function observedServices(services: Services, telemetry: Telemetry): Serv
 
 /** What is asked of other processes. */
 export function observedRemote(remote: Remote, telemetry: Telemetry): Remote {
-  const rpc = measured(telemetry, 'gantry_rpc', 'client');
-  const bulk = measured(telemetry, 'gantry_bulk', 'client');
+  const rpc = measured(telemetry, RPC_CLIENT, 'method');
+  const bulk = measured(telemetry, BULK_CLIENT, 'route');
   const { each } = remote;
   return {
     method(service, name, method) {

@@ -107,15 +107,18 @@ const spanContext = ({ traceId, spanId, sampled }: TraceContext) => ({
   isRemote: true,
 });
 
-/** As with the logs, by construction: text only under a key of a closed list. */
+/** As with the logs, by construction: text only under a key of a closed list, and a UID only when it is one: a path may hold a name there. */
 function attributesOf(attributes: SpanAttributes): Record<string, AttributeValue> {
   const kept: Record<string, AttributeValue> = {};
   for (const [key, value] of Object.entries(attributes)) {
-    if (typeof value === 'string') kept[key] = LOG_FIELDS.has(key) || TEXT_ATTRIBUTES.has(key) ? value : '[refused]';
+    if (typeof value === 'string') kept[key] = isKept(key, value) ? value : '[refused]';
     else if (typeof value === 'number' || typeof value === 'boolean') kept[key] = value;
   }
   return kept;
 }
+
+const isKept = (key: string, value: string): boolean =>
+  key.endsWith('Uid') ? /^[0-9.]{1,64}$/.test(value) : LOG_FIELDS.has(key) || TEXT_ATTRIBUTES.has(key);
 
 /** Never the message: nobody vouches for those of others, and ours stand in the log. */
 const errorType = (error: unknown): string =>

@@ -117,7 +117,7 @@ describe('with a collector', () => {
       attributes: { callingAeTitle: 'CT1', patientName: 'Doe^John', instances: 3 },
     });
     await assert.rejects(
-      tracing.span(root.call, 'ingest.store', { sopClassUid: '1.2' }, async (inner) => {
+      tracing.span(root.call, 'ingest.store', { sopClassUid: '1.2', studyInstanceUid: 'Doe^John' }, async (inner) => {
         assert.equal(inner.trace?.traceId, root.call.trace?.traceId);
         throw new GantryError('no-space', 'Doe^John has no room');
       }),

@@ -123,3 +123,27 @@ test('facts: a cut write is forgotten, damage and a newer format stop the start 
     rmSync(directory, { recursive: true });
   }
 });
+
+test('the queues’ depth: by queue and state, and since when the oldest is due', async () => {
+  const directory = temporary();
+  const jobs = await sqliteJobs(join(directory, 'jobs.sqlite'), () => ({ jobsMax: 10, payloadMax: 10 }), silent);
+  try {
+    const job = { tenant: 'main', payload: Buffer.alloc(0) };
+    await jobs.add({ ...job, queue: 'reports', key: 'a', notBefore: Date.now() - 60_000 });
+    await jobs.add({ ...job, queue: 'reports', key: 'b', notBefore: Date.now() + 60_000 });
+    await jobs.add({ ...job, queue: 'forward', key: 'a', notBefore: Date.now() + 60_000 });
+    const depth = (await jobs.depth()).sort((a, b) => (a.queue < b.queue ? -1 : 1));
+    assert.deepEqual(
+      depth.map(({ queue, state, jobs: count }) => [queue, state, count]),
+      [
+        ['forward', 'waiting', 1],
+        ['reports', 'waiting', 2],
+      ],
+    );
+    assert.equal(depth[0]!.dueMs, 0);
+    assert.ok(depth[1]!.dueMs >= 60_000, String(depth[1]!.dueMs));
+  } finally {
+    await jobs.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+});

@@ -12,6 +12,12 @@ export interface Claimed {
   payload: Uint8Array;
   attempt: number;
 }
+export interface QueueDepth {
+  queue: string;
+  state: JobRow['state'];
+  jobs: number;
+  dueMs: number;
+}
 export interface Limits {
   jobsMax: number;
   payloadMax: number;
@@ -196,6 +202,14 @@ export class JobStore {
         ? this.#prepare(`SELECT ${columns} FROM jobs ORDER BY queue, id`).all()
         : this.#prepare(`SELECT ${columns} FROM jobs WHERE queue = ? ORDER BY id`).all(queue);
     return rows.map((row) => ({ ...row })) as unknown as (Omit<JobRow, 'payload'> & { payload: Uint8Array })[];
+  }
+  /** How many there are, and since when the oldest that is due has been. */
+  depth(now: number): QueueDepth[] {
+    return this.#prepare(
+      `SELECT queue, state, count(*) AS jobs, max(0, ? - min(not_before)) AS dueMs FROM jobs GROUP BY queue, state`,
+    )
+      .all(now)
+      .map((row) => ({ ...row })) as unknown as QueueDepth[];
   }
   retry(tenant: string, queue: string, key: string, now: number): boolean {
     return (

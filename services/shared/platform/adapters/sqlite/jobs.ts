@@ -4,10 +4,11 @@ import type { Logger } from 'pino';
 import { GantryError } from '../../errors.ts';
 import type { Jobs } from '../../ports.ts';
 import { QueueWorker } from '../queue-worker.ts';
-import type { Limits } from './job-store.ts';
+import type { Limits, QueueDepth } from './job-store.ts';
 import { StoreThread } from './store-thread.ts';
 
 export interface JobsRunning extends Jobs {
+  depth(): Promise<QueueDepth[]>;
   close(): Promise<void>;
 }
 
@@ -46,6 +47,7 @@ export async function sqliteJobs(path: string, limits: () => Limits, log: Logger
       return found;
     },
     remove: (tenant, queue, key) => store.ask('remove', tenant, queue, key) as Promise<boolean>,
+    depth: () => store.ask('depth', Date.now()) as Promise<QueueDepth[]>,
     async close() {
       await Promise.all([...workers.values()].flatMap((set) => [...set].map((worker) => worker.stop())));
       await store.close();

@@ -4,7 +4,7 @@ import { JobStore } from './job-store.ts';
 /** Requests that arrive together share one transaction, hence one fsync; each is answered after the commit. */
 export interface JobRequest {
   id: number;
-  method: 'add' | 'claim' | 'done' | 'failed' | 'release' | 'list' | 'retry' | 'remove' | 'close';
+  method: 'add' | 'claim' | 'done' | 'failed' | 'release' | 'list' | 'depth' | 'retry' | 'remove' | 'close';
   args: unknown[];
 }
 export type JobAnswer = { id: number; value?: unknown; error?: { code?: string; message: string } };
