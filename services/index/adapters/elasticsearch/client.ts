@@ -38,7 +38,8 @@ export function translate(error: unknown, doing: string): unknown {
     const { statusCode = 500 } = error;
     const type = (error.meta.body as { error?: { type?: string } } | undefined)?.error?.type ?? 'no type';
     const why = `Elasticsearch answered ${statusCode} (${type}) while ${doing}`;
-    if (statusCode === 429 || statusCode >= 500) return new GantryError('unavailable', why);
+    // 404: an index that another has taken the place of, and that went meanwhile.
+    if (statusCode === 404 || statusCode === 429 || statusCode >= 500) return new GantryError('unavailable', why);
     return new GantryError('internal', why);
   }
   if (error instanceof errors.RequestAbortedError) return new GantryError('cancelled', `${doing} was given up`);

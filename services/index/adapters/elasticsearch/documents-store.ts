@@ -1,4 +1,4 @@
-import type { Client } from '@elastic/elasticsearch';
+import type { Client, estypes } from '@elastic/elasticsearch';
 import { GantryError } from '#platform/errors.ts';
 import { asked } from './client.ts';
 import type { IndexName } from './schema.ts';
@@ -42,14 +42,9 @@ export class Documents {
     const found = new Map<string, Found<T>>();
     const all = [...new Set(ids)];
     for (let from = 0; from < all.length; from += IDS_AT_ONCE) {
-      const { docs } = await asked(`reading ${index}`, () =>
-        this.client.mget<T>({ index: this.name(index), ids: all.slice(from, from + IDS_AT_ONCE) }),
-      );
-      for (const doc of docs) {
-        if ('error' in doc) throw new Error(`Elasticsearch: ${doc.error.type} while reading ${index}`);
-        if (doc.found)
-          found.set(doc._id, { at: { seqNo: doc._seq_no!, term: doc._primary_term! }, source: doc._source! });
-      }
+      const ids = all.slice(from, from + IDS_AT_ONCE);
+      for (const doc of await documentsOf<T>(this.client, this.name(index), ids))
+        found.set(doc._id, { at: { seqNo: doc._seq_no!, term: doc._primary_term! }, source: doc._source! });
     }
     return found;
   }
@@ -111,3 +106,22 @@ const refused = (status: number, type: string): Error =>
     status === 429 || status >= 500 || status === 404 ? 'unavailable' : 'internal',
     `Elasticsearch answered ${status} (${type}) to a write of the index`,
   );
+
+/** Those that are there. A shard that does not answer is not "not there". */
+export async function documentsOf<T>(
+  client: Client,
+  index: string,
+  ids: string[],
+  without: string[] = [],
+): Promise<estypes.GetGetResult<T>[]> {
+  if (ids.length === 0) return [];
+  const { docs } = await asked('reading', () =>
+    client.mget<T>({ index, ids, ...(without.length > 0 ? { _source_excludes: without } : {}) }),
+  );
+  return docs.flatMap((doc) => {
+    if ('error' in doc) {
+      throw new GantryError('unavailable', `Elasticsearch could not read a document (${doc.error.type})`);
+    }
+    return doc.found ? [doc] : [];
+  });
+}

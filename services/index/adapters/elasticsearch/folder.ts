@@ -458,6 +458,7 @@ export class ElasticFolder {
           size: 1_000,
           _source: ['uid'],
           track_total_hits: false,
+          allow_partial_search_results: false,
           query: {
             bool: {
               filter: [

@@ -17,7 +17,7 @@ import { keyText } from '../../state/keys.ts';
 import { sopHash } from '../../state/sop-hash.ts';
 import { asked } from './client.ts';
 import { correctionsIn, type StudySource, type StudyState } from './documents.ts';
-import type { Documents, Found } from './documents-store.ts';
+import { type Documents, documentsOf, type Found } from './documents-store.ts';
 import { mergesIn } from './folder.ts';
 import type { HeadsCache } from './heads-cache.ts';
 import { Positions } from './positions.ts';
@@ -62,7 +62,12 @@ export class ElasticReader implements Reader {
   async search<T>(index: IndexName | IndexName[], body: estypes.SearchRequest): Promise<estypes.SearchResponse<T>> {
     const names = [index].flat().map((one) => this.documents.name(one));
     return asked('searching', () =>
-      this.documents.client.search<T>({ index: names, track_total_hits: false, timeout: '30s', ...body }),
+      this.documents.client.search<T>({
+        index: names,
+        track_total_hits: false,
+        allow_partial_search_results: false,
+        ...body,
+      }),
     );
   }
 
@@ -360,15 +365,12 @@ export class ElasticReader implements Reader {
   }
 
   *metadataObject<T>(series: SeriesRow, use: (object: MetadataObject) => T): Reading<T | undefined> {
-    const [name = '', pieces = '0'] = series.metadata.split('#');
-    const ids = Array.from({ length: Number(pieces) }, (_, n) => `${name}/${n}`);
-    const { docs } = yield* waitFor(
-      asked('reading metadata', () => this.documents.client.mget<{ data: string }>({ index: this.#metadata, ids })),
-    );
+    const [name = '', count = '0'] = series.metadata.split('#');
+    const ids = Array.from({ length: Number(count) }, (_, n) => `${name}/${n}`);
+    const docs = yield* waitFor(documentsOf<{ data: string }>(this.documents.client, this.#metadata, ids));
+    const pieces = new Map(docs.map((doc) => [doc._id, doc._source!.data]));
     try {
-      const data = Buffer.concat(
-        docs.map((doc) => Buffer.from('found' in doc && doc.found ? doc._source!.data : '', 'base64')),
-      );
+      const data = Buffer.concat(ids.map((id) => Buffer.from(pieces.get(id) ?? '', 'base64')));
       return use(new MetadataObject((offset, length) => data.subarray(offset, offset + length), data.length));
     } catch {
       return undefined; // lost or damaged: its headers are read from the log, and the next settling writes it again

@@ -8,6 +8,7 @@ import { type OrderKey, PATIENT_KEY, type Place } from '../../search/order.ts';
 import type { Ahead, Question, Related, SearchStore, SeriesFields, StudyFields } from '../../search/source.ts';
 import { asked } from './client.ts';
 import type { PatientSource, SeriesSource, StudySource } from './documents.ts';
+import { documentsOf } from './documents-store.ts';
 import { filtersOf } from './narrow.ts';
 import type { ElasticReader } from './reader.ts';
 import { patientId, seriesId } from './schema.ts';
@@ -19,6 +20,9 @@ const SKIP_PAGE = 10_000;
 const KEEP_ALIVE = '1m';
 /** Series of so many studies are read together, more each time. */
 const SERIES_AHEAD_MAX = 64;
+
+/** What only the fold reads of a series' document. */
+const NOT_SHOWN = ['tail', 'variants', 'sops', 'blocks'];
 
 interface Held {
   fields: StudyFields;
@@ -96,6 +100,7 @@ export class ElasticSearchStore implements SearchStore {
           sort,
           size: skipping ? Math.min(skip, SKIP_PAGE) : size,
           track_total_hits: false,
+          allow_partial_search_results: false,
           ...(skipping ? { _source: false } : {}),
           ...(after ? { search_after: after } : {}),
         };
@@ -222,16 +227,12 @@ export class ElasticSearchStore implements SearchStore {
     const ids = [...this.#rows.values()].filter((row) => wanted.has(row.study)).map((row) => row.id);
     const found: Map<string, SeriesSource> = new Map();
     for (let from = 0; from < ids.length; from += PAGE) {
-      const { docs } = yield* waitFor(
-        asked('reading series', () =>
-          this.#reader.documents.client.mget<SeriesSource>({
-            index: this.#reader.documents.name('series'),
-            ids: ids.slice(from, from + PAGE).map(String),
-            _source_excludes: ['tail', 'variants', 'sops', 'blocks'],
-          }),
-        ),
+      const { documents } = this.#reader;
+      const some = ids.slice(from, from + PAGE).map(String);
+      const docs = yield* waitFor(
+        documentsOf<SeriesSource>(documents.client, documents.name('series'), some, NOT_SHOWN),
       );
-      for (const doc of docs) if ('found' in doc && doc.found) found.set(doc._id, doc._source!);
+      for (const doc of docs) found.set(doc._id, doc._source!);
     }
     for (const id of together) this.#series.set(id, []);
     for (const [id, source] of found) {

@@ -159,6 +159,7 @@ export class ElasticIndexStore implements IndexStore {
     const { hits } = await asked('looking for tenants', () =>
       this.#client.search<{ tenant: string }>({
         index: documents.name('state'),
+        allow_partial_search_results: false,
         size: 10_000,
         _source: ['tenant'],
         query: { term: { kind: 'positions' } },
@@ -218,6 +219,7 @@ export class ElasticIndexStore implements IndexStore {
       const { hits } = await asked('looking for studies to settle', () =>
         this.#client.search<StudySource>({
           index: documents.name('studies'),
+          allow_partial_search_results: false,
           size: Math.min(limit, 10_000),
           _source: ['tenant', 'uid', 'settled'],
           query: { bool: { filter: [{ range: { settled: { lt: 2 } } }, { range: { changedMs: { lte: beforeMs } } }] } },

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CountsResponse, EntryRow } from '#proto/index/v1/index.ts';
+import { TableOfContents } from '#proto/storage/v1/log.ts';
+import { startElasticsearch } from '../../../../tools/servers/index.ts';
+import type { RawCommit } from '../../fold/commit.ts';
+import { collect, makeInstance } from '../../instances.testing.ts';
+import { optionsOf } from './options.testing.ts';
+import { ElasticIndexStore } from './store.ts';
+
+const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
+const COMMITS = 60;
+
+function commit(sequence: number): RawCommit {
+  const study = `1.2.${sequence % 4}`;
+  const entries = Array.from({ length: 10 }, (_, n) => ({
+    n,
+    stamp: (1000 + sequence).toString(16).padStart(12, '0') + n.toString(16).padStart(4, '0'),
+    kind: {
+      $case: 'instance' as const,
+      value: makeInstance({ study, series: `${study}.1`, sop: `${study}.1.${sequence}.${n}` }).instance,
+    },
+  }));
+  const toc = { formatVersion: 1, tenant: 'main', lane: LANE, sequence, entries };
+  return { lane: LANE, sequence, tableOfContents: TableOfContents.encode(toc).finish() };
+}
+
+test('Elasticsearch is killed amid folds, three times: questions say so, and in the end everything is there once', async () => {
+  const servers = await startElasticsearch();
+  const store = new ElasticIndexStore(optionsOf(servers.urls, 'gone', { requestTimeoutMs: 5_000 }));
+  const [node] = servers.nodes;
+  try {
+    let kills = 0;
+    let failed = 0;
+    let killing: Promise<void> = Promise.resolve();
+    for (let sequence = 1; sequence <= COMMITS; ) {
+      if (sequence % 15 === 5 && kills < 3 && sequence > kills * 15) {
+        kills++;
+        killing = (async () => {
+          await node!.kill();
+          await assert.rejects(collect(store.query('counts', { tenant: 'main' })), { code: 'unavailable' });
+          await node!.restart();
+        })();
+      }
+      try {
+        await store.fold('main', [commit(sequence), commit(Math.min(COMMITS, sequence + 1))]);
+        sequence += 2;
+      } catch (error) {
+        assert.equal((error as { code?: string }).code, 'unavailable', String(error));
+        failed++;
+        await killing;
+        await sleep(200); // until its shards are there again, folds fail: as a follower waits
+      }
+    }
+    await killing;
+    assert.equal(kills, 3);
+    assert.ok(failed > 0, 'it was killed while it folded');
+    const [counts] = await collect(store.query<CountsResponse>('counts', { tenant: 'main' }));
+    assert.deepEqual([counts!.studies, counts!.instances], [4, COMMITS * 10]);
+    let entries = 0;
+    for (let n = 0; n < 4; n++) {
+      const request = { studyInstanceUid: `1.2.${n}`, seriesInstanceUid: '', sopInstanceUid: '', inTrash: false };
+      const rows = await collect(store.query<EntryRow>('entries', { tenant: 'main', request }));
+      assert.equal(new Set(rows.map((row) => row.sopInstanceUid)).size, rows.length);
+      entries += rows.length;
+    }
+    assert.equal(entries, COMMITS * 10);
+  } finally {
+    await store.close();
+    await servers.close();
+  }
+});
