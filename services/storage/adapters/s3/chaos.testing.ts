@@ -154,7 +154,7 @@ class Chaos {
     try {
       const { ids, position } = await archive.log.append('main', `r${this.#pick(3)}`, names.map(sampleHold));
       if (bucket.dead) return; // nobody is there to hear it
-      names.forEach((name, i) => this.#acknowledged.set(name, keyOf(ids[i]!)));
+      for (const [i, name] of names.entries()) this.#acknowledged.set(name, keyOf(ids[i]!));
       if (this.#random() < 0.5) for (const other of this.#processes) other.archive.log.told('main', position);
     } catch (error) {
       this.#refused++;
