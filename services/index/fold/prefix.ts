@@ -14,7 +14,24 @@ const UID_ELEMENT = Buffer.from([0x02, 0x00, 0x03, 0x00, 0x55, 0x49]); // (0002,
 /** Cuts a form in two; no UID, title or length field of ours holds it where it would matter: `formOf` proves each form. */
 const CUT = '\u0001\u0002CUT\u0002\u0001';
 
+/** Forms by what they are made of: writing a prefix anew costs more than trying one that fitted before. */
+const tried = new Map<string, string>();
+const TRIED_MAX = 1_000;
+
 export function formOf(instance: Instance): string | undefined {
+  const { sopClassUid, sopInstanceUid, transferSyntaxUid, source } = instance;
+  const key = `${sopClassUid}\u0000${transferSyntaxUid}\u0000${source?.callingAeTitle ?? ''}`;
+  const known = tried.get(key);
+  if (known !== undefined && digestFrom(known, sopInstanceUid, instance.version)?.equals(instance.digest)) return known;
+  const form = newForm(instance);
+  if (form !== undefined) {
+    if (tried.size >= TRIED_MAX) tried.clear();
+    tried.set(key, form);
+  }
+  return form;
+}
+
+function newForm(instance: Instance): string | undefined {
   const { sopClassUid, sopInstanceUid, transferSyntaxUid, source } = instance;
   const titles = [source?.callingAeTitle, undefined].filter((title, at) => at === 1 || title);
   for (const sourceAeTitle of titles) {
