@@ -22,7 +22,12 @@ export function formOf(instance: Instance): string | undefined {
   const { sopClassUid, sopInstanceUid, transferSyntaxUid, source } = instance;
   const key = `${sopClassUid}\u0000${transferSyntaxUid}\u0000${source?.callingAeTitle ?? ''}`;
   const known = tried.get(key);
-  if (known !== undefined && digestFrom(known, sopInstanceUid, instance.version)?.equals(instance.digest)) return known;
+  if (
+    known !== undefined &&
+    known.length - CUT.length + 2 + 2 * Math.ceil(sopInstanceUid.length / 2) === instance.dataSetOffset &&
+    digestFrom(known, sopInstanceUid, instance.version)?.equals(instance.digest)
+  )
+    return known;
   const form = newForm(instance);
   if (form !== undefined) {
     if (tried.size >= TRIED_MAX) tried.clear();
