@@ -7,9 +7,8 @@ import { GantryError } from '#platform/errors.ts';
 import type { TestContext } from '#platform/testing.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
-import { openArchive } from '../adapters/fs/archive.ts';
+import { openArchive } from '../adapters/open.ts';
 import type { Archive } from '../ports.ts';
-import { archiveOptions } from '../settings.ts';
 import { createCompact } from './compact.ts';
 import { Damage } from './damage.ts';
 import {
@@ -46,7 +45,7 @@ after(() => rm(root, { recursive: true, force: true }));
 
 async function image(context: TestContext, name: string, derivedOf?: string): Promise<void> {
   const to = join(root, name.replaceAll(' ', '-'));
-  await cp(context.dataDir, to, { recursive: true });
+  await cp(context.dataDir, to, { recursive: true, dereference: true });
   if (derivedOf !== undefined) {
     await rm(join(to, 'derived'), { recursive: true });
     await cp(join(images.get(derivedOf)!, 'derived'), join(to, 'derived'), { recursive: true });
@@ -66,7 +65,7 @@ async function takeImages(): Promise<void> {
     await image(context, 'not yet packed');
 
     // One step of it at a time: the keeper on its way, and what it asks of others in our hands.
-    const archive = await openArchive(context.dataDir, archiveOptions(context.settings));
+    const archive = await openArchive(context);
     const data = context.client(DataService);
     const index = context.client(IndexService);
     let appends = 0;

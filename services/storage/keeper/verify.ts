@@ -1,10 +1,18 @@
 import { createHash } from 'node:crypto';
 import type { Call } from '#platform/call.ts';
+import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import { type Fate, IndexService, SearchRequest } from '#proto/index/v1/index.ts';
-import { type EntryId, type Instance, type Place, type Position, TableOfContents } from '#proto/storage/v1/log.ts';
-import type { VerifyFinding } from '#proto/storage/v1/storage.ts';
-import type { Alarm, Archive } from '../ports.ts';
+import {
+  type Entry,
+  type EntryId,
+  type Instance,
+  type Place,
+  type Position,
+  TableOfContents,
+} from '#proto/storage/v1/log.ts';
+import type { Commit, VerifyFinding } from '#proto/storage/v1/storage.ts';
+import type { Alarm, Archive, ObjectRow } from '../ports.ts';
 import { isFolded } from './folded.ts';
 import { isSound } from './pack.ts';
 
@@ -50,15 +58,16 @@ export async function* verify(
 
   const logged = new Map<string, IdSum>();
   const named = new Set<string>();
-  for await (const commit of archive.log.read(call.tenant, [], [], call.signal)) {
+  let unread: string | undefined;
+  for await (const commit of commitsAfter([])) {
     const { lane, sequence } = commit;
     if (sequence > (end.get(lane) ?? 0)) continue;
     const byStudy = new Map<string, { id: EntryId; instance: Instance }[]>();
-    for (const { n, kind } of TableOfContents.decode(commit.tableOfContents).entries) {
-      if (kind?.$case === 'moved') for (const { to } of kind.value.moves) named.add(to!.object);
+    const { entries: kinds } = TableOfContents.decode(commit.tableOfContents);
+    noteNamed(kinds);
+    for (const { n, kind } of kinds) {
       if (kind?.$case !== 'instance' && kind?.$case !== 'large') continue;
-      const { studyInstanceUid, place } = kind.value;
-      if (kind.$case === 'large') named.add(place!.object);
+      const { studyInstanceUid } = kind.value;
       if (options.study !== '' && studyInstanceUid !== options.study) continue;
       const id = { lane, sequence, n };
       const rows = byStudy.get(studyInstanceUid) ?? [];
@@ -78,6 +87,7 @@ export async function* verify(
     }
   }
   yield* alarms(); // what reading has met
+  if (unread !== undefined) yield report('unreadable-log', unread);
   yield* notInLog();
   const torn = await archive.log.tornBytes();
   if (torn > 0)
@@ -87,6 +97,23 @@ export async function* verify(
     );
   if (options.study === '') yield* orphans();
   yield note(wrong === 0 ? 'ok-summary' : 'summary', `${checked} instances checked, ${wrong} findings`);
+
+  /** What cannot be read is a finding: the rest is looked at. */
+  async function* commitsAfter(after: Position[]): AsyncGenerator<Commit> {
+    try {
+      yield* archive.log.read(call.tenant, after, [], call.signal);
+    } catch (error) {
+      if (!(error instanceof GantryError) || error.code !== 'unavailable') throw error;
+      unread = error.message;
+    }
+  }
+
+  function noteNamed(entries: readonly Entry[]): void {
+    for (const { kind } of entries) {
+      if (kind?.$case === 'moved') for (const { to } of kind.value.moves) named.add(to!.object);
+      if (kind?.$case === 'large') named.add(kind.value.place!.object);
+    }
+  }
 
   async function problemOf(
     id: EntryId,
@@ -132,18 +159,19 @@ export async function* verify(
   }
 
   async function* orphans(): AsyncGenerator<VerifyFinding> {
-    let objects = 0;
-    let bytes = 0;
+    const unnamed: ObjectRow[] = [];
     for (const area of ['pack', 'large'] as const)
-      for await (const row of archive.objects.list(area, call.tenant))
-        if (!named.has(row.object)) {
-          objects++;
-          bytes += row.bytes;
-        }
-    if (objects > 0)
+      for await (const row of archive.objects.list(area, call.tenant)) if (!named.has(row.object)) unnamed.push(row);
+    if (unnamed.length === 0) return;
+    // What was put since the look at the log began may have been named since, too.
+    for await (const { tableOfContents } of commitsAfter(heads))
+      noteNamed(TableOfContents.decode(tableOfContents).entries);
+    const orphaned = unnamed.filter(({ object }) => !named.has(object));
+    const bytes = orphaned.reduce((sum, row) => sum + row.bytes, 0);
+    if (orphaned.length > 0)
       yield note(
         'orphan',
-        `${objects} objects of ${bytes} bytes are named by no entry: an upload that runs, or broke off; removed after keeper.orphanAgeMs`,
+        `${orphaned.length} objects of ${bytes} bytes are named by no entry: an upload that runs, or broke off; removed after keeper.orphanAgeMs`,
       );
   }
 }
