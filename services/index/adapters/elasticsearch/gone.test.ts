@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { CountsResponse, EntryRow } from '#proto/index/v1/index.ts';
 import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { startElasticsearch } from '../../../../tools/servers/index.ts';
@@ -50,7 +49,8 @@ test('Elasticsearch is killed amid folds, three times: questions say so, and in 
         assert.equal((error as { code?: string }).code, 'unavailable', String(error));
         failed++;
         await killing;
-        await sleep(200); // until its shards are there again, folds fail: as a follower waits
+        // It answers before its shards are there again, and until then folds fail.
+        await fetch(`${node!.url}/_cluster/health?wait_for_status=yellow&timeout=30s`);
       }
     }
     await killing;

@@ -168,7 +168,7 @@ export class ElasticIndexStore implements IndexStore {
     return [...new Set(hits.hits.map((hit) => hit._source!.tenant))].sort();
   }
 
-  /** One after the other: what is folded at once by one process would only get in its own way. */
+  /** One after the other: what is folded at once by one process would only get in its own way. One that failed was told to its caller. */
   fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult> {
     this.#heads.keep(tenant, commits);
     const folding = this.#folding.catch(() => {}).then(async () => (await this.#now()).folder.fold(tenant, commits));

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import type { Position } from '#proto/storage/v1/log.ts';
 import type { GatherLimits } from '../../log/gather.ts';
 import type { Alarm, Archive } from '../../ports.ts';
+import { shareArchive } from '../shared.ts';
 import { type Disk, DurableDirectories, type OnFlush, realDiskTelling } from './disk.ts';
 import { checkFormat } from './format.ts';
 import { Handles } from './handles.ts';
@@ -73,34 +74,9 @@ export async function openArchiveOn(
   };
 }
 
-interface Shared {
-  readonly archive: Promise<Archive>;
-  users: number;
-}
-/** One archive a directory and process, however many modules use it: storage/data and storage/keeper share it. */
-const open = new Map<string, Shared>();
-
-export async function openArchive(dataDir: string, options: ArchiveOptions): Promise<Archive> {
+export function openArchive(dataDir: string, options: ArchiveOptions): Promise<Archive> {
   const path = resolve(dataDir);
-  let shared = open.get(path);
-  if (!shared) {
-    shared = { archive: openLocked(path, options), users: 0 };
-    open.set(path, shared);
-    shared.archive.catch(() => open.delete(path));
-  }
-  shared.users++;
-  const archive = await shared.archive;
-  let closed = false;
-  return {
-    ...archive,
-    async close() {
-      if (closed) return;
-      closed = true;
-      if (--shared.users > 0) return;
-      open.delete(path);
-      await archive.close();
-    },
-  };
+  return shareArchive(path, () => openLocked(path, options));
 }
 
 async function openLocked(dataDir: string, options: ArchiveOptions): Promise<Archive> {

@@ -3,6 +3,7 @@ import { GantryError } from '#platform/errors.ts';
 import { ARCHIVE_FORMAT, formatJson, formatOf } from '../../log/format.ts';
 import type { GatherLimits } from '../../log/gather.ts';
 import type { Archive } from '../../ports.ts';
+import { shareArchive } from '../shared.ts';
 import { MinioBucket, type S3Options } from './bucket.minio.ts';
 import { type Bucket, type Clockwork, isFault, realClockwork } from './bucket.ts';
 import { type S3LogOptions, S3LogStore } from './log-store.ts';
@@ -99,34 +100,9 @@ function watchFull(bucket: Bucket, onFull: () => void): Bucket {
   };
 }
 
-interface Shared {
-  readonly archive: Promise<Archive>;
-  users: number;
-}
-/** One archive a process, however many modules use it: storage/data and storage/keeper share it, and its lanes. */
-const open = new Map<string, Shared>();
-
-export async function openS3Archive(s3: S3Options, options: S3ArchiveOptions): Promise<Archive> {
-  const key = JSON.stringify([s3.endpoint, s3.logBucket, s3.packBucket, s3.derivedBucket, s3.accessKeyFile]);
-  let shared = open.get(key);
-  if (!shared) {
-    shared = { archive: connect(s3, options), users: 0 };
-    open.set(key, shared);
-    shared.archive.catch(() => open.delete(key));
-  }
-  shared.users++;
-  const archive = await shared.archive;
-  let closed = false;
-  return {
-    ...archive,
-    async close() {
-      if (closed) return;
-      closed = true;
-      if (--shared.users > 0) return;
-      open.delete(key);
-      await archive.close();
-    },
-  };
+export function openS3Archive(s3: S3Options, options: S3ArchiveOptions): Promise<Archive> {
+  const place = JSON.stringify([s3.endpoint, s3.logBucket, s3.packBucket, s3.derivedBucket, s3.accessKeyFile]);
+  return shareArchive(place, () => connect(s3, options));
 }
 
 async function connect(s3: S3Options, options: S3ArchiveOptions): Promise<Archive> {
