@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { indexStoreContract } from '../../index.contract.ts';
-import { makeInstance } from '../../instances.testing.ts';
+import { collect, makeInstance } from '../../instances.testing.ts';
 import type { IndexOptions } from '../../ports.ts';
 import { SqliteIndexStore } from './store.ts';
 
@@ -87,4 +89,39 @@ test('after stop, whoever asks is told', async () => {
     code: 'unavailable',
   });
   rmSync(directory, { recursive: true });
+});
+
+test('a reader that dies is replaced by the next query, and one that cannot start is not started for ever', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gantry-index-'));
+  // Starts the first time only: a disk that went away takes the program's files with it.
+  const marker = join(directory, 'broken');
+  const file = join(directory, 'reader.mjs');
+  const real = new URL('./reader.worker.ts', import.meta.url);
+  writeFileSync(
+    file,
+    `import { existsSync } from 'node:fs';
+if (existsSync(${JSON.stringify(marker)})) throw new Error('cannot start');
+await import(${JSON.stringify(real.href)});`,
+  );
+  const deaths: string[] = [];
+  const died = new EventTarget();
+  const told = (_what: string, error: Error): void => {
+    deaths.push(error.message);
+    died.dispatchEvent(new Event('one'));
+  };
+  writeFileSync(marker, '');
+  const store = new SqliteIndexStore({ ...optionsOf(directory), readers: 1 }, told, pathToFileURL(file));
+  try {
+    while (deaths.length < 2) await once(died, 'one'); // the reader and the settler
+    const counts = () => collect(store.query('counts', { tenant: 'main' }));
+    // As long as a thread takes to start and die: nobody asked, so nobody was started.
+    await assert.rejects(counts(), { code: 'unavailable' });
+    await assert.rejects(counts(), { code: 'unavailable' });
+    assert.deepEqual(deaths, Array(4).fill('cannot start'), 'one for each question, and none by itself');
+    rmSync(marker);
+    assert.equal((await counts()).length, 1, 'the next one starts and answers');
+  } finally {
+    await store.close();
+    rmSync(directory, { recursive: true });
+  }
 });

@@ -23,7 +23,8 @@ const WRITER = new URL('./writer.worker.ts', import.meta.url);
 const NAME = /^index-(\d+)\.sqlite$/;
 
 interface Reader {
-  thread: Thread;
+  /** Undefined: it died, and the next query starts another. Not at once: one that cannot start would be started for ever. */
+  thread: Thread | undefined;
   running: number;
 }
 
@@ -36,7 +37,8 @@ export class SqliteIndexStore implements IndexStore {
   readonly #onFailure: (what: string, error: Error) => void;
   readonly #readers: Reader[] = [];
   /** Converts headers when studies settle: nobody's query stands behind it. */
-  #settler: Reader;
+  readonly #settler: Reader;
+  readonly #readerFile: URL;
   #writer: Thread | undefined;
   #generation: number;
   #run = 1;
@@ -45,8 +47,13 @@ export class SqliteIndexStore implements IndexStore {
   /** True: the file was made just now, for want of one of this version, policy or at all. */
   readonly fresh: boolean;
 
-  constructor(options: IndexOptions, onFailure: (what: string, error: Error) => void = () => {}) {
+  constructor(
+    options: IndexOptions,
+    onFailure: (what: string, error: Error) => void = () => {},
+    readerFile: URL = READER,
+  ) {
     this.#options = options;
+    this.#readerFile = readerFile;
     this.#onFailure = onFailure;
     mkdirSync(join(options.directory, 'metadata'), { recursive: true });
     const usable = usableGeneration(options);
@@ -54,8 +61,8 @@ export class SqliteIndexStore implements IndexStore {
     this.#generation = usable ?? 1 + Math.max(0, ...generations(options.directory));
     for (const other of generations(options.directory)) if (other !== this.#generation) this.#remove(other);
     this.#startWriter(this.fresh);
-    for (let i = 0; i < options.readers; i++) this.#readers.push(this.#reader(i));
-    this.#settler = this.#reader(-1);
+    for (let i = 0; i < options.readers; i++) this.#readers.push(this.#reader());
+    this.#settler = this.#reader();
   }
 
   #path(generation = this.#generation): string {
@@ -83,21 +90,24 @@ export class SqliteIndexStore implements IndexStore {
     return this.#writer!;
   }
 
-  #reader(index: number): Reader {
+  #reader(): Reader {
+    const reader: Reader = { running: 0, thread: undefined };
+    this.#threadOf(reader);
+    return reader;
+  }
+
+  #threadOf(reader: Reader): Thread {
+    if (reader.thread) return reader.thread;
     const data: ReaderData = {
       directory: this.#options.directory,
       metadataCacheBytes: this.#options.metadataCacheBytes,
     };
-    const reader: Reader = {
-      running: 0,
-      thread: new Thread(READER, data, (error) => {
-        if (this.#closed) return;
-        this.#onFailure('reader', error);
-        if (index >= 0) this.#readers[index] = this.#reader(index);
-        else this.#settler = this.#reader(index);
-      }),
-    };
-    return reader;
+    reader.thread = new Thread(this.#readerFile, data, (error) => {
+      if (this.#closed) return;
+      this.#onFailure('reader', error);
+      reader.thread = undefined;
+    });
+    return reader.thread;
   }
 
   async positions(tenant: string): Promise<Map<string, number>> {
@@ -135,6 +145,7 @@ export class SqliteIndexStore implements IndexStore {
 
   async *#stream<Row>(reader: Reader, name: string, args: unknown, signal?: AbortSignal): AsyncGenerator<Row> {
     if (this.#closed) throw new GantryError('unavailable', 'the index has stopped');
+    const thread = this.#threadOf(reader);
     const run = this.#run++;
     const begin: RunArgs = { run, path: this.#path(), name, args };
     let done = false;
@@ -142,14 +153,14 @@ export class SqliteIndexStore implements IndexStore {
     let watch: NodeJS.Timeout | undefined;
     reader.running++;
     try {
-      let chunk = await reader.thread.ask<Chunk>('begin', begin);
+      let chunk = await thread.ask<Chunk>('begin', begin);
       for (;;) {
         done = chunk.done;
         if (!done) {
           // Whoever takes no rows keeps a read transaction open.
           watch = setTimeout(() => {
             slow = true;
-            void reader.thread.ask('end', run).catch(() => {}); // the thread died: nothing is open any more
+            void thread.ask('end', run).catch(() => {}); // the thread died: nothing is open any more
           }, this.#options.queryIdleMs());
           watch.unref();
         }
@@ -161,7 +172,7 @@ export class SqliteIndexStore implements IndexStore {
         if (done) return;
         if (slow) throw new GantryError('deadline-exceeded', 'nobody took the rows of a query (index.queryIdleMs)');
         signal?.throwIfAborted();
-        chunk = await reader.thread.ask<Chunk>('next', run);
+        chunk = await thread.ask<Chunk>('next', run);
       }
     } catch (error) {
       if (slow && !(error instanceof GantryError && error.code === 'deadline-exceeded'))
@@ -172,7 +183,7 @@ export class SqliteIndexStore implements IndexStore {
     } finally {
       clearTimeout(watch);
       reader.running--;
-      if (!done) await reader.thread.ask('end', run).catch(() => {}); // as above
+      if (!done) await thread.ask('end', run).catch(() => {}); // as above
     }
   }
 
@@ -247,8 +258,8 @@ export class SqliteIndexStore implements IndexStore {
     const readers = [...this.#readers, this.#settler];
     await Promise.all(
       readers.map(async ({ thread }) => {
-        await thread.ask('close').catch(() => {}); // it died: nothing is open
-        await thread.end();
+        await thread?.ask('close').catch(() => {}); // it died: nothing is open
+        await thread?.end();
       }),
     );
     // The writer closes last, so that SQLite can fold the write-ahead log into the file.
