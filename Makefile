@@ -50,7 +50,7 @@ fuzz: setup ## fuzz the parsers, MINUTES=10 each (TARGET=name for one; the corpu
 cluster-k8s: setup viewer servers ## a real Kubernetes on this machine with the chart on it, or KUBECONFIG's; root (cold 10-25 min, warm 90 s)
 	@exec node tools/kube/main.ts
 
-peak-k8s: setup viewer servers ## on it: load that scales ingest out and in, pods killed, rolled, evicted; nothing acknowledged may be missing (8 min)
+peak-k8s: setup viewer servers ## on it: load that scales ingest out and in, pods killed, restarted, deleted in order; nothing acknowledged may be missing (8 min)
 	@exec node tools/kube/peak.ts $(or $(WHAT),all)
 
 image: setup viewer ## the container image as one file for docker load and ctr images import, nothing pulled (cold 2 min, warm 5 s)

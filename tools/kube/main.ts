@@ -10,7 +10,6 @@ process.stdout.write(helm('test', RELEASE, '--logs'));
 process.stdout.write(`
   HTTP      http://${host}:${httpPort}
   DICOM     ${host}:${dimsePort}, AE title GANTRY
-  Tests     GANTRY_SCENARIO_HTTP=http://${host}:${httpPort} GANTRY_SCENARIO_DIMSE=${host}:${dimsePort}
   Cluster   namespace ${NAMESPACE}${local ? `, export KUBECONFIG=${join(process.env.TMPDIR ?? '/tmp', 'gantry-kube/pki/admin.kubeconfig')}` : ''}
 
 `);

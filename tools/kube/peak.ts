@@ -112,9 +112,9 @@ if (what === 'faults' || what === 'all') {
     '--timeout=10m',
   );
   say('every role was rolled under load');
-  const evicted = ready('ingest')[0]!.metadata.name;
+  const leaving = ready('ingest')[0]!.metadata.name;
   const before = fleet.acknowledged.size;
-  kubectl('delete', 'pod', evicted, '--wait=false');
+  kubectl('delete', 'pod', leaving, '--wait=false');
   judge(
     Number.isFinite(await until(() => fleet.acknowledged.size > before + 5, 180)),
     'an ingest pod was asked to go under load, and instances flow',

@@ -1,4 +1,4 @@
-// Real servers for tests and for `make cluster`: README.md says how.
+// Real servers for tests: README.md says how.
 export { type ElasticsearchNodes, type ElasticsearchOptions, startElasticsearch } from './elasticsearch.ts';
 export { type NatsOptions, type NatsServers, startNats } from './nats.ts';
 export type { ServerNode } from './node.ts';

