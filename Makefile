@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers cluster-k8s peak-k8s
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers cluster cluster-k8s peak-k8s
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
@@ -46,6 +46,9 @@ bench: setup ## benchmarks with peers in the same run, into tools/bench/RESULTS.
 
 fuzz: setup ## fuzz the parsers, MINUTES=10 each (TARGET=name for one; the corpus grows under tools/fuzz)
 	@exec node tools/fuzz/fuzz.ts --minutes $(or $(MINUTES),10) $(TARGET)
+
+cluster: setup viewer servers ## real NATS, S3, Elasticsearch and every role, two processes each, as `make up` (cold 10 min, warm 8 s)
+	@exec node tools/cluster/main.ts
 
 cluster-k8s: setup viewer servers ## a real Kubernetes on this machine with the chart on it, or KUBECONFIG's; root (cold 10-25 min, warm 90 s)
 	@exec node tools/kube/main.ts

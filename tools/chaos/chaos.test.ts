@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { campaign } from './campaign.ts';
 
-const KILLS = Number(process.env.GANTRY_CHAOS_KILLS ?? 50);
+const KILLS = Number(process.env.CHAOS_KILLS ?? 50);
 
 test(`${KILLS} times kill -9 under load: nothing acknowledged is missing, different or doubled`, {
   timeout: 15 * 60_000,

@@ -130,4 +130,19 @@ export const boundaries: Rule[] = [
           }));
       }),
   },
+  {
+    // Which roles there are is decided by services/roles.ts alone: the same module runs alone, beside others, or twice.
+    name: 'no module reads its role',
+    looksAt: (file) =>
+      isProduct(file) && moduleOf(file.path) !== undefined && !/\/fixtures\/|\.run\.ts$/.test(file.path),
+    offences: (files) =>
+      files.flatMap(({ path, text }) => {
+        const code = blank(text, { strings: true });
+        const pattern =
+          /\bprocess\s*(?:\.\s*argv\b|\[\s*['"`]argv)|\bargv\b[^;'"]*\bfrom\s*['"](?:node:)?process['"]|\b(?:context|ctx)\s*\.\s*role\b/g;
+        return [...blank(text, { strings: false }).matchAll(pattern)]
+          .filter((match) => code[match.index] === text[match.index])
+          .map((match) => ({ path, line: lineAt(code, match.index), says: 'reads which role it runs in' }));
+      }),
+  },
 ];

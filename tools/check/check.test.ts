@@ -89,6 +89,18 @@ const PLANTS: Record<string, { bad: Plant[]; good: Plant[] }> = {
       ['services/index/x.test.ts', 'process.env.TZ = "UTC";'],
     ],
   },
+  'no module reads its role': {
+    bad: [
+      ['services/index/x.ts', 'const role = process.argv[2];'],
+      ['services/index/x.ts', "import { argv } from 'node:process';"],
+      ['services/gateway/http/x.ts', "if (context.role === 'gateway') open();"],
+    ],
+    good: [
+      ['services/main.ts', 'const [role] = process.argv.slice(2);'],
+      ['services/index/x.ts', "// process.argv is main's\nconst text = 'context.role';"],
+      ['services/gateway/dimse/x.ts', 'const { role } = roleSelection; context.roles.find(({ scu }) => scu);'],
+    ],
+  },
   'no test is skipped or alone': {
     bad: [
       ['services/index/x.test.ts', "test.only('x', () => {});"],

@@ -85,6 +85,11 @@ export async function launchContainer(spec: ServerSpec): Promise<LaunchedNode> {
       await ready();
     },
     log,
+    async ended() {
+      await look();
+      if (running) await container.wait();
+      running = false;
+    },
     async end() {
       await signal('SIGCONT');
       if (running) await container.stop({ t: END_SECONDS });

@@ -21,6 +21,8 @@ export interface ServerNode {
   restart(): Promise<void>;
   /** What it logged so far. */
   log(): string;
+  /** Resolves when what runs now has ended, by whomever; at once when nothing runs. */
+  ended(): Promise<void>;
 }
 
 /** What `close` of a group of servers needs besides. */
@@ -44,6 +46,8 @@ export interface ServerSpec {
   /** Whether it answers; thrown errors mean no. */
   ready(): Promise<boolean>;
   readyMs: number;
+  /** How long after TERM one is killed; 20 s unless given. */
+  endMs?: number;
 }
 
 const END_MS = 20_000;
@@ -60,6 +64,8 @@ export async function launchProcess(spec: ServerSpec): Promise<LaunchedNode> {
     // It dies with us, even when we die by kill -9: the kernel sees to it.
     child = spawn('setpriv', ['--pdeathsig', 'KILL', spec.program, ...spec.args], {
       env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', ...spec.env },
+      // A Ctrl-C at the terminal is for us: whoever started a server ends it when nobody needs it any more.
+      detached: true,
       stdio: ['ignore', logFd, logFd],
     });
     closeSync(logFd);
@@ -79,6 +85,9 @@ export async function launchProcess(spec: ServerSpec): Promise<LaunchedNode> {
     signal('SIGKILL');
     await gone();
   }
+  const ended = async () => {
+    if (running()) await exited;
+  };
   /** An unreferenced child's exit would not keep us waiting. */
   async function gone() {
     if (!running()) return;
@@ -103,10 +112,11 @@ export async function launchProcess(spec: ServerSpec): Promise<LaunchedNode> {
       await start();
     },
     log,
+    ended,
     async end() {
       signal('SIGCONT');
       signal('SIGTERM');
-      await Promise.race([gone(), sleep(END_MS, undefined, { ref: false })]);
+      await Promise.race([gone(), sleep(spec.endMs ?? END_MS, undefined, { ref: false })]);
       await kill();
     },
     // A process leaves nothing.
