@@ -1,0 +1,34 @@
+// One suite for every deployment. No scenario knows which one it runs on, or may assume an empty archive.
+import { after, before, describe, test } from 'node:test';
+import { committing } from './committing.ts';
+import { deleting, purgeAll } from './deleting.ts';
+import type { Deployment } from './deployment.ts';
+import { doors } from './doors.ts';
+import { finding } from './finding.ts';
+import { retrieving } from './retrieving.ts';
+import { openScene, type Scene } from './scene.ts';
+import { storing } from './storing.ts';
+
+export function scenarios(name: string, open: () => Promise<Deployment>): void {
+  describe(`scenarios: ${name}`, { timeout: 15 * 60_000 }, () => {
+    let deployment: Deployment;
+    let scene: Scene;
+    before(async () => {
+      deployment = await open();
+      scene = await openScene(deployment);
+    });
+    after(async () => {
+      await scene?.close();
+      await deployment?.close();
+    });
+    const the = () => scene;
+
+    doors(the);
+    storing(the);
+    finding(the);
+    retrieving(the);
+    deleting(the);
+    committing(the);
+    test('what this run stored is taken back', () => purgeAll(scene));
+  });
+}
