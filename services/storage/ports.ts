@@ -132,10 +132,29 @@ export interface ObjectStore {
   sweepUploads(olderThanMs: number): Promise<number>;
 }
 
+export interface StateRow {
+  readonly object: string;
+  /** Another one when the bytes are others. */
+  readonly tag: string;
+}
+
+/**
+ * Small objects beside the archive that are replaced, unlike all others: exports of configured facts (`state/kv/<tenant>/…`), and what
+ * the keeper notes about them (`derived/state/…`).
+ */
+export interface StateStore {
+  list(prefix: string): AsyncIterable<StateRow>;
+  get(object: string): Promise<Buffer | undefined>;
+  put(object: string, bytes: Buffer): Promise<void>;
+  remove(object: string): Promise<void>;
+}
+
 /** What the two modules of this service share in one process. */
 export interface Archive {
   readonly log: LogStore;
   readonly objects: ObjectStore;
+  /** Undefined on a disk: there the facts are files of data/state already (adr/0011, adr/0050). */
+  readonly state?: StateStore;
   /** Whether new instances are taken: above the reserve. */
   room(): Promise<{ freeBytes: number; reserveBytes: number; accepting: boolean }>;
   close(): Promise<void>;

@@ -9,11 +9,13 @@ import type { Archive } from '../ports.ts';
 import { storageSettings } from '../settings.ts';
 import { createCompact } from './compact.ts';
 import { Damage } from './damage.ts';
+import { createFacts } from './facts.ts';
 import { createReclaim, FREE_PREFIX } from './reclaim.ts';
 import { keeperSettings } from './settings.ts';
 import { verify } from './verify.ts';
 
 const SETTLED = 'study.settled';
+const LAST_EXPORT_MS = 5000;
 
 /** What happens to bytes after they were kept: packing, removal, verification. */
 export const keeperModule: Module = {
@@ -73,6 +75,23 @@ export const keeperModule: Module = {
       status: (call) => status(context, archive, damage, checkTenant(call.tenant)),
     });
 
+    const { state } = archive;
+    const facts = state && createFacts(context, state);
+    let lastExport: Promise<unknown> = Promise.resolve();
+    /** One at a time. It fails where the store or KeyValue does: the next one goes on. */
+    const exportFacts = (signal: AbortSignal): Promise<void> => {
+      const turn = lastExport.then(async () => {
+        if (facts && !signal.aborted) await facts(await archive.log.tenants(), signal);
+      });
+      lastExport = turn.catch((error) => {
+        if (!signal.aborted) log.warn({ err: error }, 'the configured facts were not exported; the next run goes on');
+      });
+      return lastExport as Promise<void>;
+    };
+    // Before the doors open, so that whoever asks for a fact finds what the export knows. Without NATS the start goes on all the same.
+    await exportFacts(abort.signal);
+    const exporting = setInterval(() => void exportFacts(abort.signal), settings.number('keeper.exportMs')).unref();
+
     const run = async (): Promise<void> => {
       if (!settings.boolean('keeper.enabled')) return;
       await context.lease.hold('keeper/lanes', abort.signal, async () => {
@@ -115,8 +134,10 @@ export const keeperModule: Module = {
       async stop() {
         abort.abort();
         clearInterval(timer);
+        clearInterval(exporting);
         await stopJobs();
         await last;
+        await exportFacts(AbortSignal.timeout(LAST_EXPORT_MS)); // what changed since the last one, if the store answers
         await archive.close();
       },
     };

@@ -37,6 +37,12 @@ export const keeperSettings = {
     reload: true,
     doc: 'An object that no log entry names is removed when it is older: longer than any upload lasts.',
   },
+  'keeper.exportMs': {
+    type: 'ms',
+    default: 60_000,
+    min: 1000,
+    doc: 'How often configured facts that changed are exported to the S3 store; on a disk they are files of data/state anyway.',
+  },
   'keeper.enabled': {
     type: 'boolean',
     default: true,

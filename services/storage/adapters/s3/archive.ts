@@ -2,7 +2,7 @@ import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
 import { ARCHIVE_FORMAT, formatJson, formatOf } from '../../log/format.ts';
 import type { GatherLimits } from '../../log/gather.ts';
-import type { Archive } from '../../ports.ts';
+import type { Archive, StateStore } from '../../ports.ts';
 import { shareArchive } from '../shared.ts';
 import { MinioBucket, type S3Options } from './bucket.minio.ts';
 import { type Bucket, type Clockwork, isFault, realClockwork } from './bucket.ts';
@@ -21,7 +21,11 @@ export interface S3ArchiveOptions
   readonly allowUnconditional: boolean;
 }
 
-export type S3Archive = Archive & { readonly log: S3LogStore; readonly objects: S3ObjectStore };
+export type S3Archive = Archive & {
+  readonly log: S3LogStore;
+  readonly objects: S3ObjectStore;
+  readonly state: StateStore;
+};
 
 /** A store that said "no room" is believed for so long, and then asked again. */
 const FULL_MS = 5000;
@@ -36,6 +40,7 @@ export async function openArchiveIn(bucket: Bucket, options: S3ArchiveOptions): 
   return {
     log,
     objects: new S3ObjectStore(watched, clockwork, options.uploads),
+    state: stateIn(watched),
     async room() {
       const accepting = clockwork.elapsedMs() - fullAt >= FULL_MS;
       return { freeBytes: accepting ? Number.MAX_SAFE_INTEGER : 0, reserveBytes: 0, accepting };
@@ -76,6 +81,16 @@ async function checkFormat(bucket: Bucket): Promise<void> {
     );
 }
 
+const stateIn = (bucket: Bucket): StateStore => ({
+  async *list(prefix) {
+    for await (const page of bucket.list(prefix))
+      for (const { key, tag } of page) yield { object: key, tag: tag ?? '' };
+  },
+  get: async (object) => (await bucket.get(object))?.bytes,
+  put: (object, bytes) => bucket.put(object, bytes),
+  remove: (object) => bucket.remove(object),
+});
+
 function watchFull(bucket: Bucket, onFull: () => void): Bucket {
   const watch = async <T>(work: Promise<T>): Promise<T> => {
     try {
@@ -113,6 +128,7 @@ async function connect(s3: S3Options, options: S3ArchiveOptions): Promise<Archiv
     return {
       log: archive.log,
       objects: archive.objects,
+      state: archive.state,
       room: archive.room,
       async close() {
         await archive.close();

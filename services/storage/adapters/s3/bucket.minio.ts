@@ -185,7 +185,10 @@ export class MinioBucket implements Bucket {
       const rows: Row[] = [];
       for (const item of page.objects) {
         if (item.prefix !== undefined) rows.push({ key: item.prefix, bytes: 0, modifiedMs: 0 });
-        else rows.push({ key: item.name, bytes: item.size, modifiedMs: new Date(item.lastModified).getTime() });
+        else {
+          const modifiedMs = new Date(item.lastModified).getTime();
+          rows.push({ key: item.name, bytes: item.size, modifiedMs, tag: item.etag });
+        }
       }
       rows.sort((a, b) => (a.key < b.key ? -1 : 1)); // folders and objects come in two lists
       yield rows;

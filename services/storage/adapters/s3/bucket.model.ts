@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { type Bucket, BucketError, type Got, type Range, type Row, type Upload } from './bucket.ts';
 
 /** How often, of a hundred requests, what goes wrong. */
@@ -138,7 +139,8 @@ export class ModelBucket implements Bucket {
         if (rows.at(-1)?.key === name) continue;
         if (rows.length === 3) break;
         const { bytes, modifiedMs } = this.#store.objects.get(key)!;
-        rows.push(slash < 0 ? { key, bytes: bytes.length, modifiedMs } : { key: name, bytes: 0, modifiedMs: 0 });
+        const tag = slash < 0 ? hash('md5', bytes) : '';
+        rows.push(slash < 0 ? { key, bytes: bytes.length, modifiedMs, tag } : { key: name, bytes: 0, modifiedMs: 0 });
       }
       if (rows.length > 0) yield rows;
       if (rows.length < 3) return;

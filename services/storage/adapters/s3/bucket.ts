@@ -39,6 +39,8 @@ export interface Row {
   readonly key: string;
   readonly bytes: number;
   readonly modifiedMs: number;
+  /** From a list: another one when the bytes are others. */
+  readonly tag?: string;
 }
 
 export interface Upload {

@@ -1,22 +1,15 @@
-import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { GantryError } from '../../errors.ts';
+import { decodeFact, encodeFact, type Fact, factPath } from '../../fact-file.ts';
 import type { KeyValue } from '../../ports.ts';
+
+const KEY_MAX = 256;
 
 /**
  * Configured facts as one small JSON file each, under data/state/kv/<tenant>/: the export and the store are one, so a file-level
  * copy of data/state taken at any moment holds every fact whole (services/adr/0011). All of them are also held in memory.
  */
-interface Fact {
-  value: Buffer;
-  revision: number;
-}
-
-const KEY_MAX = 256;
-const FILE_NAME_MAX = 200; // of 255 bytes, with room for the suffix
-const FORMAT = 1;
-
 export async function fileKeyValue(directory: string, valueMax: () => number): Promise<KeyValue> {
   const tenants = await load(directory);
   let last = 0;
@@ -50,7 +43,7 @@ export async function fileKeyValue(directory: string, valueMax: () => number): P
           throw new GantryError('too-large', `the value has ${value.length} bytes; ${valueMax()} are allowed`);
         expect(tenant, key, expected);
         const fact = { value: Buffer.from(value), revision: nextRevision() };
-        await writeDurably(join(directory, fileName(tenant), `${fileName(key)}.json`), encode(tenant, key, fact)).catch(
+        await writeDurably(join(directory, factPath(tenant, key)), encodeFact(tenant, key, fact)).catch(
           (cause: NodeJS.ErrnoException) => {
             const full = cause.code === 'ENOSPC' || cause.code === 'EDQUOT';
             throw new GantryError(full ? 'no-space' : 'internal', 'the value could not be written', { cause });
@@ -65,7 +58,7 @@ export async function fileKeyValue(directory: string, valueMax: () => number): P
       exclusive(async () => {
         expect(tenant, key, expected);
         if (!tenants.get(tenant)?.has(key)) return;
-        const path = join(directory, fileName(tenant), `${fileName(key)}.json`);
+        const path = join(directory, factPath(tenant, key));
         await rm(path, { force: true });
         await syncDirectory(dirname(path));
         tenants.get(tenant)?.delete(key);
@@ -79,21 +72,6 @@ export async function fileKeyValue(directory: string, valueMax: () => number): P
   };
 }
 
-/** Letters, digits, dash, underscore and inner dots stay; the rest is escaped; what gets too long is named by its digest. */
-function fileName(name: string): string {
-  const escaped = name.replace(/[^A-Za-z0-9_-]/gu, (c) =>
-    c === '.' ? '.' : [...Buffer.from(c)].map((b) => `%${b.toString(16).padStart(2, '0')}`).join(''),
-  );
-  const safe = escaped.replace(/^\./, '%2e');
-  return safe.length <= FILE_NAME_MAX ? safe : `~${createHash('sha256').update(name).digest('hex')}`;
-}
-
-function encode(tenant: string, key: string, fact: Fact): string {
-  const text = fact.value.toString('utf8');
-  const value = Buffer.from(text, 'utf8').equals(fact.value) ? { text } : { base64: fact.value.toString('base64') };
-  return `${JSON.stringify({ format: FORMAT, tenant, key, revision: fact.revision, ...value })}\n`;
-}
-
 async function load(directory: string): Promise<Map<string, Map<string, Fact>>> {
   const tenants = new Map<string, Map<string, Fact>>();
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -104,34 +82,13 @@ async function load(directory: string): Promise<Map<string, Map<string, Fact>>> 
       const path = join(directory, tenantDirectory.name, name);
       if (name.endsWith('.tmp')) await rm(path, { force: true }); // a write that was cut short, never acknowledged
       if (!name.endsWith('.json')) continue;
-      const { tenant, key, fact } = decode(path, await readFile(path, 'utf8'));
+      const { tenant, key, fact } = decodeFact(path, await readFile(path, 'utf8'));
       let facts = tenants.get(tenant);
       if (!facts) tenants.set(tenant, (facts = new Map()));
       facts.set(key, fact);
     }
   }
   return tenants;
-}
-
-function decode(path: string, content: string): { tenant: string; key: string; fact: Fact } {
-  let stored: { format: number; tenant: string; key: string; revision: number; text?: string; base64?: string };
-  try {
-    stored = JSON.parse(content);
-  } catch (cause) {
-    throw new GantryError(
-      'damaged',
-      `${path} is not readable: restore it from a backup, or remove it to do without what it configures`,
-      { cause },
-    );
-  }
-  if (stored.format > FORMAT)
-    throw new GantryError(
-      'failed-precondition',
-      `${path} was written by a newer Gantry (format ${stored.format}, this one knows ${FORMAT}): start that release`,
-    );
-  const value =
-    stored.text !== undefined ? Buffer.from(stored.text, 'utf8') : Buffer.from(stored.base64 ?? '', 'base64');
-  return { tenant: stored.tenant, key: stored.key, fact: { value, revision: stored.revision } };
 }
 
 async function writeDurably(path: string, content: string): Promise<void> {
