@@ -1,4 +1,4 @@
-// The scenario suite on one process with everything in it.
+// The scenario suite on one process with everything in it. Programs of others come in too (tools/setup/peers.ts).
 import { embedded } from './deployment.ts';
 import { scenarios } from './scenarios.ts';
 

@@ -5,6 +5,7 @@ import { deleting, purgeAll } from './deleting.ts';
 import type { Deployment } from './deployment.ts';
 import { doors } from './doors.ts';
 import { finding } from './finding.ts';
+import { oracles } from './oracles.ts';
 import { retrieving } from './retrieving.ts';
 import { openScene, type Scene } from './scene.ts';
 import { storing } from './storing.ts';
@@ -29,6 +30,7 @@ export function scenarios(name: string, open: () => Promise<Deployment>): void {
     retrieving(the);
     deleting(the);
     committing(the);
+    oracles(the);
     test('what this run stored is taken back', () => purgeAll(scene));
   });
 }
