@@ -48,6 +48,53 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
     assert.ok((await bytesOf(byQuery)).equals(jpeg.bytes));
   });
 
+  test('a wildcard in the subtype takes what it covers, with any parameter (PS3.18 §8.7.5, RFC 9110 §12.5.1)', async () => {
+    const answers: [path: string, accept: string, type: RegExp | number][] = [];
+    for (const instance of [native, jpeg]) {
+      answers.push([pathOf(instance), 'application/*', /^application\/dicom; transfer-syntax=/]);
+      answers.push([pathOf(instance), 'multipart/*', /^multipart\/related; type="application\/dicom"/]);
+      answers.push([`${pathOf(instance)}/metadata`, 'application/*', /^application\/dicom\+json/]);
+      answers.push([`${pathOf(instance)}/frames/1`, 'application/*', /^application\/octet-stream; transfer-syntax=/]);
+      answers.push([`${pathOf(instance)}/frames/1,2`, 'multipart/*', /^multipart\/related; type="/]);
+      answers.push([`${pathOf(instance)}/frames/1,2`, 'application/*', 406]);
+    }
+    answers.push([`${pathOf(jpeg)}/frames/1`, 'image/*', /^image\/jpeg; transfer-syntax=/]);
+    answers.push([`${pathOf(native)}/frames/1`, 'image/*', 406]);
+    answers.push([`/studies/${native.study}`, 'application/*', /^application\/zip$/]);
+    answers.push([`/studies/${native.study}`, 'application/*, multipart/*;q=0.5', /^multipart\/related/]);
+    answers.push([`/studies/${native.study}`, 'multipart/related; type="application/*"', /^multipart\/related/]);
+    answers.push([`/studies/${native.study}`, 'image/*', 406]);
+    answers.push(['/studies', 'application/*', /^application\/dicom\+json/]);
+    for (const [path, accept, wanted] of answers) {
+      const answer = await get(path, { Accept: accept });
+      await answer.arrayBuffer();
+      if (typeof wanted === 'number') assert.equal(answer.status, wanted, `${path} ${accept}`);
+      else {
+        assert.equal(answer.status, 200, `${path} ${accept}`);
+        assert.match(answer.headers.get('content-type') ?? '', wanted, `${path} ${accept}`);
+      }
+    }
+  });
+
+  test('a wrong method on a known address is 405 and says which it takes (RFC 9110 §15.5.6); an unknown one stays 404', async () => {
+    for (const [method, path, allow] of [
+      ['DELETE', '/dicom-web/studies', 'GET, HEAD, OPTIONS, POST'],
+      ['PUT', `/dicom-web/studies/${native.study}`, 'DELETE, GET, HEAD, OPTIONS, POST'],
+      ['POST', `${new URL(server.dicomWeb).pathname}${pathOf(native)}/metadata?x=/`, 'GET, HEAD, OPTIONS'],
+      ['POST', `/dicom-web${pathOf(native)}/bulkdata/7FE00010`, 'GET, HEAD, OPTIONS'],
+      ['GET', '/api/v1/verify/', 'POST'],
+      ['POST', '/api/v1/status', 'GET, HEAD'],
+      ['DELETE', '/', 'GET, HEAD'],
+      ['POST', '/dicom-web/no/such/thing', undefined],
+      ['PATCH', '/dicom-web', undefined],
+    ] as const) {
+      const answer = await fetch(`${server.origin}${path}`, { method });
+      await answer.arrayBuffer();
+      assert.equal(answer.headers.get('allow') ?? undefined, allow, `${method} ${path}`);
+      assert.equal(answer.status, allow === undefined ? 404 : 405, `${method} ${path}`);
+    }
+  });
+
   test('no transfer-syntax means Explicit VR Little Endian: 206 where only some can be given so, 406 where none', async () => {
     const study = await get(`/studies/${native.study}`, { Accept: 'multipart/related; type="application/dicom"' });
     assert.equal(study.status, 206);
@@ -121,8 +168,9 @@ describe('DICOMweb', { timeout: 5 * 60_000 }, () => {
       [...(await bytesOf(second))],
       Array.from({ length: 16 }, (_, i) => 16 + i),
     );
-    assert.equal((await get(`${pathOf(native)}/frames/3`)).status, 404);
-    for (const bad of ['0', 'x', '1,,2', '-1', '1'.repeat(20)])
+    for (const absent of ['3', '999999999999', '1'.repeat(400)])
+      assert.equal((await get(`${pathOf(native)}/frames/${absent}`)).status, 404, absent);
+    for (const bad of ['0', 'x', '1,,2', '-1'])
       assert.equal((await get(`${pathOf(native)}/frames/${bad}`)).status, 400, bad);
     assert.equal((await get(`${pathOf(jpeg)}/frames/1`, { Accept: 'application/octet-stream' })).status, 406);
   });

@@ -67,7 +67,7 @@ export function acceptedRanges(header: string | undefined, query: string | strin
     const q = parameters.q === undefined ? 1 : Number(parameters.q);
     if (Number.isNaN(q) || q < 0 || q > 1)
       throw new GantryError('invalid-argument', 'a quality of Accept is not between 0 and 1');
-    const multipart = type === 'multipart/related';
+    const multipart = type === 'multipart/related' || type === 'multipart/*'; // the only multipart type that there is here
     const media = multipart ? (parameters.type ?? '*/*').toLowerCase() : type;
     ranges.push({
       type: media === '*' ? '*/*' : media.endsWith('/') ? `${media}*` : media, // `video/`: dicomweb-client

@@ -7,6 +7,7 @@ import { requestId } from '#platform/request-id.ts';
 import { type Span, traceparentOf } from '#platform/trace.ts';
 import { AuthService } from '#proto/auth/v1/auth.ts';
 import { answerClientError } from './listen.ts';
+import { methodsTaken } from './methods.ts';
 import { addressMatcher, type Peer, type PeerRules, peerOf } from './peer.ts';
 import { discardRest, goOn } from './refused-body.ts';
 import { vary } from './vary.ts';
@@ -56,6 +57,7 @@ export function createHttp(context: Context): FastifyInstance {
     forceCloseConnections: false,
     clientErrorHandler: answerClientError,
   });
+  const taken = methodsTaken(app);
   const auth = context.client(AuthService);
   const rules: PeerRules = {
     publicUrl: settings.string('http.publicUrl'),
@@ -191,12 +193,13 @@ export function createHttp(context: Context): FastifyInstance {
 
   app.setErrorHandler((raw, request, reply) => answerError(context, raw, request, reply));
   app.setNotFoundHandler({ preHandler: async () => {} }, (request, reply) => {
-    answerError(
-      context,
-      new GantryError('not-found', 'nothing is served at this address; / says where everything is'),
-      request,
-      reply,
-    );
+    const allow = taken(request.url);
+    if (allow.length > 0) reply.header('Allow', allow.join(', '));
+    const error =
+      allow.length > 0
+        ? new GantryError('method-not-allowed', `this address takes ${allow.join(', ')}`)
+        : new GantryError('not-found', 'nothing is served at this address; / says where everything is');
+    answerError(context, error, request, reply);
   });
   return app;
 }

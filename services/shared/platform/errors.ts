@@ -23,6 +23,7 @@ export const ERRORS = {
   'unsupported-media-type': { grpc: 3, http: 415, dimse: 0x0122, stow: 0x0122, retry: false, level: 'info' },
   'not-acceptable': { grpc: 3, http: 406, dimse: 0x0122, stow: 0x0122, retry: false, level: 'info' },
   'not-found': { grpc: 5, http: 404, dimse: 0x0112, stow: 0x0112, retry: false, level: 'info' },
+  'method-not-allowed': { grpc: 12, http: 405, dimse: 0x0122, stow: 0x0122, retry: false, level: 'info' },
   'already-exists': { grpc: 6, http: 409, dimse: 0x0111, stow: 0x0111, retry: false, level: 'info' },
   conflict: { grpc: 10, http: 409, dimse: 0x0110, stow: 0x0110, retry: true, level: 'info' },
   'failed-precondition': { grpc: 9, http: 409, dimse: 0x0110, stow: 0x0110, retry: false, level: 'info' },

@@ -60,9 +60,9 @@ const FORMER_TYPES: Record<string, string> = {
   'video/mpeg2': 'video/mpeg',
 };
 
-/** The frame numbers of a path: `1,2,3`, counted from one. */
+/** The frame numbers of a path: `1,2,3`, counted from one. However large, a number is a frame that is not there: 404, and not 400. */
 export function parseFrameList(text: string, framesMax: number): number[] {
-  const numbers = text.split(',').map((one) => (/^\d{1,9}$/.test(one.trim()) ? Number(one) : 0));
+  const numbers = text.split(',').map((one) => (/^\d+$/.test(one.trim()) ? Number(one) : 0));
   if (numbers.some((number) => number < 1))
     throw new GantryError('invalid-argument', 'frames are numbers from 1, separated by commas');
   if (numbers.length > framesMax)
@@ -89,15 +89,10 @@ export function choosePixelType(
         return { type: OCTETS, range, native };
       continue;
     }
-    const asStored =
-      asked === '*' ||
-      asked === stored ||
-      (asked === undefined &&
-        (range.type !== OCTETS && compressed !== undefined ? covers(range, compressed) : range.type === '*/*'));
+    const asStored = asked === '*' || asked === stored || (asked === undefined && range.type !== OCTETS); // which by itself means Explicit VR Little Endian; a wildcard takes it with any parameter
     if (!asStored) continue;
-    if (range.type === OCTETS) return { type: OCTETS, range, native };
     if (compressed !== undefined && covers(range, compressed)) return { type: compressed, range, native };
-    if (compressed === undefined && range.type === '*/*') return { type: OCTETS, range, native };
+    if (covers(range, OCTETS)) return { type: OCTETS, range, native };
   }
   throw new GantryError(
     'not-acceptable',

@@ -51,10 +51,10 @@ export const rangesOf = (request: FastifyRequest): MediaRange[] =>
 
 /**
  * The transfer syntax that a range asks of application/dicom. Not said means Explicit VR Little Endian (PS3.18 Table 8.7.3-2); a client
- * that takes any media type at all takes it as stored.
+ * that names no subtype (PS3.18 §8.7.5) takes it with any parameter, and so as stored.
  */
 const askedSyntax = (range: MediaRange): string =>
-  range.transferSyntax ?? (range.type === '*/*' ? '*' : EXPLICIT_VR_LITTLE_ENDIAN);
+  range.transferSyntax ?? (range.type.endsWith('/*') ? '*' : EXPLICIT_VR_LITTLE_ENDIAN);
 
 /** The first range that gives this instance, and how. */
 function choose(located: Located, ranges: readonly MediaRange[]): Representation | undefined {
@@ -73,9 +73,15 @@ export function retrieveRoutes(app: FastifyInstance, reader: Reader): void {
     const located = await reader.locate(request.call, locateRequest(level));
     if (located.length === 0) throw notFound('this study, series or instance');
 
-    const zip = ranges.findIndex((range) => !range.multipart && range.type === 'application/zip');
+    // `application/*` is no multipart: where nothing better is said, it is one instance, or several as a zip (RFC 9110 §12.5.1).
+    const single = level.instance !== undefined;
+    const anyOne = (range: MediaRange) => !range.multipart && range.type === 'application/*';
     const dicom = ranges.filter((range) => covers(range, DICOM));
-    if (zip >= 0 && (dicom.length === 0 || zip < ranges.indexOf(dicom[0]!)))
+    const zipped = !single && !dicom.some((range) => range.multipart || range.type === '*/*');
+    const zip = ranges.findIndex(
+      (range) => !range.multipart && (range.type === 'application/zip' || (zipped && anyOne(range))),
+    );
+    if (zip >= 0 && (dicom.length === 0 || zip <= ranges.indexOf(dicom[0]!)))
       return sendZip(request, reply, reader, located, ranges[zip]!);
     if (dicom.length === 0)
       throw new GantryError(
@@ -86,7 +92,7 @@ export function retrieveRoutes(app: FastifyInstance, reader: Reader): void {
     // A single part is only for one instance; `*/*` alone gets the multipart that PS3.18 §10.4.4 makes the default.
     const best = dicom[0]!;
     const multipart = best.multipart || best.type === '*/*' || dicom.some((range) => range.multipart);
-    if (!multipart && level.instance === undefined) {
+    if (!multipart && !single) {
       throw new GantryError(
         'not-acceptable',
         'several instances need multipart/related; type="application/dicom", or application/zip',
@@ -105,7 +111,7 @@ export function retrieveRoutes(app: FastifyInstance, reader: Reader): void {
     if (given.length < located.length) {
       partly(reply, given.length, located.length);
     }
-    if (!best.multipart && best.type === DICOM && given.length === 1)
+    if (!best.multipart && (best.type === DICOM || anyOne(best)) && given.length === 1)
       return sendSingle(request, reply, reader, given[0]!);
     return sendInstances(request, reply, reader, given);
   };
