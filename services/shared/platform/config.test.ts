@@ -228,6 +228,48 @@ describe('peers', () => {
   });
 });
 
+describe('what cannot be together', () => {
+  const doors: Module = {
+    name: 'doors',
+    settings: {
+      'http.port': { type: 'integer', default: 8080, min: 0, max: 65_535, doc: '' },
+      'http.host': { type: 'string', default: 'localhost', doc: '' },
+      'dimse.port': { type: 'integer', default: 11112, min: 0, max: 65_535, doc: '' },
+      'dimse.host': { type: 'string', default: '127.0.0.1,::1', doc: '' },
+    },
+    start: async () => ({ stop: async () => {} }),
+  };
+  const load = (environment: Environment, needs: string[] = []) =>
+    loadConfig([doors], environment, mkdtempSync(join(tmpdir(), 'gantry-config-')), [], needs);
+
+  test('two doors on one port of one address: a sentence that names both and how to say another', () => {
+    const [problem, ...more] = problemsOf(() => load({ GANTRY_HTTP_PORT: '9000', GANTRY_DIMSE_PORT: '9000' }));
+    assert.match(problem, /^http\.port and dimse\.port are both 9000: .*GANTRY_HTTP_PORT or GANTRY_DIMSE_PORT/);
+    assert.deepEqual(more, []);
+    const internal = { GANTRY_PLATFORM_GRPC_PORT: '9090', GANTRY_PLATFORM_BULK_PORT: '9090' };
+    assert.match(problemsOf(() => load(internal)).join(), /platform\.grpcPort and platform\.bulkPort are both 9090/);
+    assert.match(
+      problemsOf(() => load({ GANTRY_PLATFORM_HEALTH_PORT: '11112', GANTRY_PLATFORM_HEALTH_HOST: '0.0.0.0' })).join(),
+      /dimse\.port and platform\.healthPort/,
+    );
+  });
+
+  test('one port on addresses that do not meet, and ports that the kernel chooses, are no such pair', () => {
+    load({ GANTRY_HTTP_PORT: '0', GANTRY_DIMSE_PORT: '0' });
+    load({ GANTRY_HTTP_PORT: '9000', GANTRY_DIMSE_PORT: '9000', GANTRY_DIMSE_HOST: '192.0.2.1' });
+  });
+
+  test('a role that needs others and is not told where they are: the missing names and an example that can be copied', () => {
+    const given = 'auth=a:1:2,gateway=g:1:2';
+    const [problem] = problemsOf(() =>
+      load({ GANTRY_PLATFORM_ENDPOINTS: given }, ['auth', 'index', 'storage', 'gateway.dimse']),
+    );
+    assert.match(problem, /find index, storage, which this role needs/);
+    const [, example] = /such as (\S+)/.exec(problem)!;
+    load({ GANTRY_PLATFORM_ENDPOINTS: `${given},${example}` }, ['auth', 'index', 'storage', 'gateway.dimse']);
+  });
+});
+
 describe('SIGHUP', () => {
   test('rows with reload change and their readers are told; the rest asks for a restart; a bad file changes nothing', () =>
     within('dimse: {acceptUnknown: false, port: 1}', (load, directory) => {

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import type { Module, SettingsTable } from './module.ts';
+import { checkPortsApart } from './ports-apart.ts';
 import {
   defaultsOf,
   didYouMean,
@@ -13,7 +14,7 @@ import {
 } from './setting-values.ts';
 import { platformSettings } from './settings.ts';
 import { checkTracing } from './trace.ts';
-import { checkWire } from './wire.ts';
+import { checkNeeds, checkWire } from './wire.ts';
 
 /** gantry.yaml and the environment, checked as a whole before the first socket opens. The environment wins. */
 export class ConfigError extends Error {
@@ -49,12 +50,16 @@ const OTHER_ENVIRONMENT = [
 const isServiceLink = (name: string, value: string | undefined): boolean =>
   /_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)/.test(name) || /^(tcp|udp|sctp):\/\//.test(value ?? '');
 
-/** `others`: tables of modules that another role would start, so that one gantry.yaml can serve every role. */
+/**
+ * `others`: tables of modules that another role would start, so that one gantry.yaml can serve every role. `needs`: what this role asks of
+ * other processes, which platform.endpoints must name.
+ */
 export function loadConfig(
   modules: readonly Module[],
   given: Environment,
   cwd: string,
   others: readonly SettingsTable[] = [],
+  needs: readonly string[] = [],
 ): Config {
   const environment = Object.fromEntries(Object.entries(given).filter(([name, value]) => !isServiceLink(name, value)));
   const table = mergeTables([platformSettings, ...modules.map(({ settings }) => settings)]);
@@ -68,6 +73,7 @@ export function loadConfig(
     // Pairs are only judged when every single value is right: their sentences would mislead otherwise.
     if (problems.length === 0) {
       const trial = new LiveSettings(table, settings);
+      problems.push(...checkPortsApart(trial), ...checkNeeds(trial, needs));
       for (const check of [checkWire, checkTracing, ...modules.map((module) => module.check?.bind(module))])
         if (check) problems.push(...check(trial));
     }

@@ -37,7 +37,7 @@ export async function runProcess(
   needs: readonly string[] = [],
 ): Promise<void> {
   const began = performance.now();
-  const config = configure(modules, others);
+  const config = configure(modules, others, needs);
   const { settings } = config;
   const pretty =
     settings.string('platform.logFormat') === 'pretty' ||
@@ -108,9 +108,9 @@ export async function runProcess(
   house.audit('Application Activity', 'process.start');
 }
 
-function configure(modules: readonly Module[], others: readonly SettingsTable[]): Config {
+function configure(modules: readonly Module[], others: readonly SettingsTable[], needs: readonly string[]): Config {
   try {
-    return loadConfig(modules, process.env, process.cwd(), others);
+    return loadConfig(modules, process.env, process.cwd(), others, needs);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const count = error.problems.length === 1 ? 'one thing' : `${error.problems.length} things`;

@@ -34,6 +34,17 @@ export function checkWire(settings: Settings): string[] {
   return problems;
 }
 
+/** A role that is not told where to find what it needs would start, never be ready, and not say why to whoever waits for it. */
+export function checkNeeds(settings: Settings, needs: readonly string[]): string[] {
+  const names = settings.list('platform.endpoints').map((text) => parseEndpoint(text)?.name);
+  const missing = needs.filter((need) => !names.includes(need) && !names.includes(need.split('.')[0]!));
+  if (missing.length === 0) return [];
+  const example = missing.map((name) => `${name}=host-of-${name.split('.')[0]}:9090:9091`).join(',');
+  return [
+    `platform.endpoints does not say where to find ${missing.join(', ')}, which this role needs: add its host and ports (gRPC, bytes), such as ${example} (GANTRY_PLATFORM_ENDPOINTS in the environment)`,
+  ];
+}
+
 const wireOptions = (settings: Settings, token: string) => ({
   messageMax: settings.number('platform.rpcMessageMax'),
   headerMax: settings.number('platform.bulkHeaderMax'),
