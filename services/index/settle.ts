@@ -1,4 +1,5 @@
 import { systemCall } from '#platform/call.ts';
+import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import type { Jobs, Wake } from '#platform/ports.ts';
 import type { Service } from '#platform/rpc.types.ts';
@@ -28,6 +29,7 @@ export interface SettlerOptions {
 export class Settler {
   readonly #options: SettlerOptions;
   readonly #later = new Map<number | string, number>();
+  #jobsGone = false;
   readonly #stop = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -61,7 +63,8 @@ export class Settler {
         if (ready.length < STUDIES_AT_ONCE) return;
       }
     } catch (error) {
-      if (!this.#stop.signal.aborted) log.warn({ err: error }, 'studies could not be settled');
+      if (this.#stop.signal.aborted || error instanceof JobsGone) return;
+      log.warn({ err: error }, 'studies could not be settled');
     }
   }
 
@@ -71,14 +74,27 @@ export class Settler {
     try {
       if (study.settled === 0 && !(await this.#settle(study))) return; // it changed: due again
       const payload = Buffer.from(StudyEvent.encode({ tenant, studyInstanceUid }).finish());
-      await jobs.add({ queue: 'study.settled', key: `${tenant}/${studyInstanceUid}`, tenant, payload });
+      await jobs
+        .add({ queue: 'study.settled', key: `${tenant}/${studyInstanceUid}`, tenant, payload })
+        .catch((error) => this.#refused(error));
+      if (this.#jobsGone) log.info('jobs are taken again: studies go on settling');
+      this.#jobsGone = false;
       wake.publish('study.settled', tenant, payload);
       await store.settling.announced(study);
       this.#later.delete(study.study);
     } catch (error) {
+      if (error instanceof JobsGone) throw error;
       this.#later.set(study.study, Date.now() + RETRY_MS);
       log.warn({ err: error, studyInstanceUid }, 'a study could not be settled; it is tried again');
     }
+  }
+
+  /** Nobody takes jobs now (NATS is gone): each further study would wait as long for the same answer. Said once, asked again next time. */
+  #refused(error: unknown): never {
+    if (!(error instanceof GantryError && error.code === 'unavailable')) throw error;
+    if (!this.#jobsGone) this.#options.log.warn({ err: error }, 'nobody takes jobs: studies settle once somebody does');
+    this.#jobsGone = true;
+    throw new JobsGone();
   }
 
   async #settle(study: DueStudy): Promise<boolean> {
@@ -98,6 +114,8 @@ export class Settler {
     await this.#running;
   }
 }
+
+class JobsGone extends Error {}
 
 const COMMITS_AT_ONCE = 64;
 
