@@ -21,6 +21,7 @@ import {
 } from './bucket.ts';
 import { Limiter } from './limiter.ts';
 import { PART_BYTES } from './limits.ts';
+import { type ListPage, parseListPage } from './list-page.ts';
 
 export interface S3Options {
   /** http(s)://host[:port] */
@@ -112,7 +113,7 @@ export class MinioBucket implements Bucket {
   async checkBuckets(): Promise<void> {
     for (const prefix of ['log/', 'pack/', 'derived/'])
       await this.#read('check', prefix, async (bucket) => {
-        await this.#client.listObjectsV2Query(bucket, prefix, '', '/', 1, '');
+        await this.#list(bucket, prefix, true, '', '');
       });
   }
 
@@ -176,24 +177,24 @@ export class MinioBucket implements Bucket {
   }
 
   async *list(prefix: string, { after = '', shallow = false } = {}): AsyncIterable<Row[]> {
-    let token = '';
-    do {
-      const page = await this.#read('list', prefix, (bucket) =>
-        this.#client.listObjectsV2Query(bucket, prefix, token, shallow ? '/' : '', 1000, token === '' ? after : ''),
-      );
+    for (let token = ''; ; ) {
+      const page = await this.#read('list', prefix, (bucket) => this.#list(bucket, prefix, shallow, token, after));
       if (!page) return;
-      const rows: Row[] = [];
-      for (const item of page.objects) {
-        if (item.prefix !== undefined) rows.push({ key: item.prefix, bytes: 0, modifiedMs: 0 });
-        else {
-          const modifiedMs = new Date(item.lastModified).getTime();
-          rows.push({ key: item.name, bytes: item.size, modifiedMs, tag: item.etag });
-        }
-      }
-      rows.sort((a, b) => (a.key < b.key ? -1 : 1)); // folders and objects come in two lists
-      yield rows;
-      token = page.isTruncated ? page.nextContinuationToken : '';
-    } while (token !== '');
+      yield page.rows;
+      if (page.next === '') return;
+      token = page.next;
+    }
+  }
+
+  async #list(bucketName: string, prefix: string, shallow: boolean, token: string, after: string): Promise<ListPage> {
+    const query = new URLSearchParams({ 'list-type': '2', 'max-keys': '1000', prefix });
+    if (shallow) query.set('delimiter', '/');
+    if (token !== '') query.set('continuation-token', token);
+    else if (after !== '') query.set('start-after', after);
+    query.sort(); // as the signature wants it
+    const text = query.toString().replaceAll('+', '%20').replaceAll('*', '%2A').replaceAll('%7E', '~');
+    const response = await this.#client.makeRequestAsync({ method: 'GET', bucketName, query: text });
+    return parseListPage((await collect(response)).toString('utf8'));
   }
 
   async remove(key: string): Promise<void> {
