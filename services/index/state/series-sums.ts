@@ -21,6 +21,7 @@ export class SeriesSums {
   /** The set of effective variants, or which is first, has changed: rows above must be written anew. */
   docChanged = true;
   #rawIndex = new Map<string, number>();
+  #last: { attributes: JsonAttributes; index: number } | undefined;
 
   constructor(seriesInstanceUid: string) {
     this.seriesInstanceUid = seriesInstanceUid;
@@ -30,10 +31,19 @@ export class SeriesSums {
     this.raw = raw;
     this.effective = effective;
     this.#rawIndex = new Map(raw.map((attributes, index) => [JSON.stringify(attributes), index]));
+    this.#last = undefined;
     this.docChanged = false;
   }
 
   variantOf(attributes: JsonAttributes): number {
+    // Mostly the very object of the instance before (fold/describe.ts).
+    if (attributes === this.#last?.attributes) return this.#last.index;
+    const index = this.#indexOf(attributes);
+    this.#last = { attributes, index };
+    return index;
+  }
+
+  #indexOf(attributes: JsonAttributes): number {
     const text = JSON.stringify(attributes);
     let index = this.#rawIndex.get(text);
     if (index === undefined) {

@@ -66,6 +66,11 @@ export class Element {
     return this.items ? this.items.length === 0 : !this.cut && this.#start === this.#end;
   }
 
+  /** The value's bytes as characters, one each: what is compared, not read. */
+  latin1(): string {
+    return this.#skeleton.toString('latin1', this.#start, this.#end);
+  }
+
   /** All of the text, decoded, padding and separators as they are. */
   text(): string {
     if (this.#start === this.#end) return '';
