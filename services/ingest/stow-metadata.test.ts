@@ -51,6 +51,32 @@ describe('metadata and bulk data', () => {
     return [...text.matchAll(/^gantry_ingest_stow_spool_bytes\{[^}]*\} (\d+)/gm)].map(([, value]) => Number(value));
   };
 
+  test('ten times the instances and parts are ten times the work, not a hundred times', async () => {
+    await house({ settings: { 'ingest.stowParts': 10_000 } });
+    const looksOf = async (count: number): Promise<number> => {
+      const numbers = Array.from({ length: count }, (_, n) => n + 1);
+      const body = multipart([
+        json(...numbers.map((n) => modelOf(n, bulkUri(`bulk/${n}`)))),
+        // The last first: what waits longest is asked for last.
+        ...numbers.toReversed().map((n) => octets(`bulk/${n}`, pixels(16))),
+      ]);
+      // Whether an instance needs a part is asked of a set: the question whose number grew with both.
+      let looks = 0;
+      const { has } = Set.prototype;
+      Set.prototype.has = function (value) {
+        looks++;
+        return has.call(this, value);
+      };
+      const answer = await stow(chunked(body, 1 << 20), JSON_TYPE).finally(() => {
+        Set.prototype.has = has;
+      });
+      assert.deepEqual([answer.error, answer.stored], ['', count]);
+      return looks;
+    };
+    const [few, many] = [await looksOf(40), await looksOf(400)];
+    assert.ok(many < 20 * few, `${few} looks for 40 instances, ${many} for 400`);
+  });
+
   for (const overGrpc of [false, true])
     test(`instances are put together from their parts${overGrpc ? ', over HTTP' : ''}`, async () => {
       await house({ overGrpc, settings: { 'ingest.stowBulkBytes': 100_000 } });

@@ -30,7 +30,8 @@ interface Located {
   pieces: Spooled[];
   transferSyntaxUid: string | undefined;
   failure: GantryError | undefined;
-  users: number;
+  /** The instances that wait for it: a part looks at these, never at all. */
+  users: Set<Pending>;
 }
 
 /** PS3.18 Table 8.7.3-2 ff.: what a media type means where no transfer-syntax parameter says it. */
@@ -103,8 +104,14 @@ export class StowMetadata {
       this.#pending.add(pending);
       for (const uri of uris) {
         const located = this.#located.get(uri);
-        if (located) located.users++;
-        else this.#located.set(uri, { pieces: [], transferSyntaxUid: undefined, failure: undefined, users: 1 });
+        if (located) located.users.add(pending);
+        else
+          this.#located.set(uri, {
+            pieces: [],
+            transferSyntaxUid: undefined,
+            failure: undefined,
+            users: new Set([pending]),
+          });
       }
       if (uris.size === 0) await this.#store(pending);
     }
@@ -114,7 +121,7 @@ export class StowMetadata {
     const id = part.headers.get('content-id')?.replace(/^<|>$/g, '');
     const uri = keyOf(part.headers.get('content-location') ?? (id ? `cid:${id}` : ''));
     const located = this.#located.get(uri);
-    if (!located || located.users === 0) return; // nobody asked for it: skipped
+    if (!located || located.users.size === 0) return; // nobody asked for it: skipped
     const type = parseMediaType(part.headers.get('content-type') ?? 'application/octet-stream');
     located.transferSyntaxUid ??= type?.parameters.get('transfer-syntax') ?? DEFAULT_SYNTAX[type?.type ?? ''];
     try {
@@ -124,8 +131,7 @@ export class StowMetadata {
       if (!NO_ROOM.has(failure.code)) throw failure;
       located.failure = failure; // of the instances that need it; the others go on
     }
-    for (const pending of [...this.#pending]) {
-      if (!pending.uris.has(uri)) continue;
+    for (const pending of [...located.users]) {
       pending.waitsFor.delete(uri);
       // A frame a part, perhaps: only their number or the end of the body tells.
       const frames = Number(pending.model['00280008']?.Value?.[0] ?? 1);
@@ -171,7 +177,8 @@ export class StowMetadata {
     } finally {
       for (const uri of pending.uris) {
         const located = this.#located.get(uri)!;
-        if (--located.users === 0) await Promise.all(located.pieces.splice(0).map((piece) => piece.dispose()));
+        located.users.delete(pending);
+        if (located.users.size === 0) await Promise.all(located.pieces.splice(0).map((piece) => piece.dispose()));
       }
     }
   }
