@@ -10,8 +10,9 @@ import { retrieving } from './retrieving.ts';
 import { openScene, type Scene } from './scene.ts';
 import { storing } from './storing.ts';
 
-export function scenarios(name: string, open: () => Promise<Deployment>): void {
-  describe(`scenarios: ${name}`, { timeout: 15 * 60_000 }, () => {
+/** `skip` is a reason, where what the deployment is made of is not here. */
+export function scenarios(name: string, open: () => Promise<Deployment>, skip: string | false = false): void {
+  describe(`scenarios: ${name}`, { skip, timeout: 15 * 60_000 }, () => {
     let deployment: Deployment;
     let scene: Scene;
     before(async () => {
