@@ -163,6 +163,9 @@ export const realDiskTelling = (onFlush: OnFlush): Disk => ({
 });
 export const realDisk: Disk = realDiskTelling(() => {});
 
+/** A folder a study makes many over the years. One that is forgotten costs a flush when it is used again. */
+const DIRECTORIES_KNOWN_MAX = 10_000;
+
 /**
  * Directories whose names are known to be on stable storage. One that an earlier process made may not be: its parents are flushed
  * once more the first time it is used.
@@ -170,24 +173,29 @@ export const realDisk: Disk = realDiskTelling(() => {});
 export class DurableDirectories {
   readonly #disk: Disk;
   readonly #root: string;
+  readonly #knownMax: number;
+  /** The one that was used last stands last. */
   readonly #known = new Map<string, Promise<void>>();
+  /** Never forgotten: to ask again could hide that a flush failed. */
+  readonly #failed = new Map<string, unknown>();
 
   /** `root` is there and is nobody's concern here. */
-  constructor(disk: Disk, root: string) {
+  constructor(disk: Disk, root: string, knownMax = DIRECTORIES_KNOWN_MAX) {
     this.#disk = disk;
     this.#root = root;
+    this.#knownMax = knownMax;
   }
 
   /** Makes what is missing. A failed flush stays failed: the kernel may have dropped what it could not write, and would not say so twice. */
   ensure(path: string): Promise<void> {
     if (path === this.#root) return Promise.resolve();
-    let known = this.#known.get(path);
-    if (!known) {
-      known = this.#make(path);
-      this.#known.set(path, known);
-      known.catch(() => {}); // thrown to whoever asked for it
-    }
-    return known;
+    if (this.#failed.has(path)) return Promise.reject(this.#failed.get(path));
+    const known = this.#known.get(path);
+    this.#known.delete(path);
+    const made = known ?? this.#make(path);
+    this.#known.set(path, made);
+    if (known === undefined) made.then(() => this.#forget()).catch(() => {}); // thrown to whoever asked for it
+    return made;
   }
 
   async #make(path: string): Promise<void> {
@@ -199,6 +207,17 @@ export class DurableDirectories {
       this.#known.delete(path); // nothing was flushed: try again
       throw error;
     }
-    await this.#disk.flushDirectory(parent, 'directory-name');
+    try {
+      await this.#disk.flushDirectory(parent, 'directory-name');
+    } catch (error) {
+      this.#failed.set(path, error);
+      this.#known.delete(path);
+      throw error;
+    }
+  }
+
+  #forget(): void {
+    const [oldest] = this.#known.keys();
+    if (oldest !== undefined && this.#known.size > this.#knownMax) this.#known.delete(oldest);
   }
 }
