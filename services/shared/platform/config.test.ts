@@ -113,6 +113,9 @@ describe('what may be written', () => {
       assert.equal(settings.number('dimse.port'), 11112);
     }));
 
+  test('what the environment tells the scenarios of tools/peers is not for us', () =>
+    within(undefined, (load) => assert.doesNotThrow(() => load({ GANTRY_SCENARIO_DIMSE: 'pacs:104' }))));
+
   test('a setting of a module that another role starts is checked and otherwise let be', () =>
     within('http: {port: 80}', (_load, directory) => {
       const others: SettingsTable = { 'http.port': { type: 'integer', default: 1, doc: '' } };

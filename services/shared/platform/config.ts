@@ -46,6 +46,8 @@ const OTHER_ENVIRONMENT = [
   'GANTRY_PYTHON',
   'GANTRY_SAMPLES',
 ];
+/** Where the scenarios of tools/peers find a deployment: a shell that knows it may start another one. */
+const isForOthers = (name: string): boolean => OTHER_ENVIRONMENT.includes(name) || name.startsWith('GANTRY_SCENARIO_');
 // Kubernetes tells pods of every service in names of its own (GANTRY_SERVICE_HOST, GANTRY_HTTP_PORT=tcp://…): those are not for us.
 const isServiceLink = (name: string, value: string | undefined): boolean =>
   /_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)/.test(name) || /^(tcp|udp|sctp):\/\//.test(value ?? '');
@@ -163,7 +165,7 @@ function assemble(
   const values = defaultsOf(table);
   const names = new Map(Object.entries(known).map(([key, row]) => [environmentName(key, row), key]));
   for (const name of Object.keys(environment)) {
-    if (!name.startsWith('GANTRY_') || names.has(name) || OTHER_ENVIRONMENT.includes(name)) continue;
+    if (!name.startsWith('GANTRY_') || names.has(name) || isForOthers(name)) continue;
     const meant = didYouMean(name, [...names.keys()]);
     problems.push(
       `${name} in the environment is not a setting${meant ? `; did you mean ${meant}?` : ' (services/SETTINGS.md lists them all)'}`,

@@ -163,17 +163,19 @@ export function storing(the: () => Scene): void {
     }
   });
 
-  test('a sender finds what it stored: QIDO-RS right after STOW-RS, on the same connection', async () => {
-    const { web } = the();
-    const agent = oneConnection();
-    for (let n = 0; n < 20; n++) {
-      const one = the().make();
-      assert.equal((await web.stow([one.part10], { agent })).status, 200);
-      const rows = await web.qido('/instances', { StudyInstanceUID: one.study }, { agent });
-      assert.deepEqual(values(rows, '00080018'), [one.sop]);
-    }
-    agent.destroy();
-  });
+  for (const connection of ['the same connection', 'a new connection'])
+    test(`a sender finds what it stored: QIDO-RS right after STOW-RS, on ${connection}`, async () => {
+      const { web } = the();
+      const agent = oneConnection();
+      const asking = connection === 'the same connection' ? { agent } : {};
+      for (let n = 0; n < 20; n++) {
+        const one = the().make();
+        assert.equal((await web.stow([one.part10], asking)).status, 200);
+        const rows = await web.qido('/instances', { StudyInstanceUID: one.study }, asking);
+        assert.deepEqual(values(rows, '00080018'), [one.sop]);
+      }
+      agent.destroy();
+    });
 
   test('what came by one door shows at the other, to somebody who did not send it', async () => {
     const { dimse, web } = the();
