@@ -177,7 +177,7 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
     },
     async compare() {
       const [missing, different, doubled]: [string[], string[], string[]] = [[], [], []];
-      for (let tens = 0; tens < next; tens += 10) {
+      const compareStudy = async (tens: number): Promise<void> => {
         const { study } = makeInstance(seed, tens, 2);
         const rows = await search(`${target.dicomWeb}/studies/${study}/instances?limit=1000`);
         const found = rows.map((row) => row['00080018']!.Value![0] as string);
@@ -200,7 +200,16 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
           const dataSet = out.subarray(out.length - one.made.dataSet.length);
           if (digest(dataSet) !== digest(one.made.dataSet)) different.push(uid);
         }
-      }
+      };
+      let study = 0;
+      const worker = async () => {
+        while (study < next) {
+          const tens = study;
+          study += 10;
+          await compareStudy(tens);
+        }
+      };
+      await Promise.all(Array.from({ length: 8 }, worker));
       const findings = await verify(target).catch((error: unknown) => [`verify broke off: ${error}`]);
       return {
         acknowledged: acknowledged.size,

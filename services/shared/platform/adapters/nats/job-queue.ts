@@ -12,6 +12,8 @@ interface Claim {
   state: JobState;
   payload: Uint8Array;
   lost: AbortController;
+  /** Its outcome is being written: what the stream says of it now may be our own word, and the compare-and-set knows. */
+  ending: boolean;
 }
 
 const OUTCOME_RETRY_MS = 1_000;
@@ -89,7 +91,13 @@ export class NatsQueue implements JobSource<string> {
   /** Somebody else has our job: this process was not heard of for too long. */
   #checkClaim(subject: string, sequence: number, state: JobState | undefined): void {
     const claim = this.#held.get(subject);
-    if (!claim || sequence <= claim.sequence || (state?.state === 'running' && state.owner === this.#beats.id)) return;
+    if (
+      !claim ||
+      claim.ending ||
+      sequence <= claim.sequence ||
+      (state?.state === 'running' && state.owner === this.#beats.id)
+    )
+      return;
     this.#lose(claim);
   }
   #lose(claim: Claim): void {
@@ -142,7 +150,7 @@ export class NatsQueue implements JobSource<string> {
         this.#log.error({ queue: next.queue }, 'a job ended its process too often: it waits for a person');
         return undefined;
       }
-      const claim: Claim = { sequence, state: next, payload, lost: new AbortController() };
+      const claim: Claim = { sequence, state: next, payload, lost: new AbortController(), ending: false };
       this.#held.set(subject, claim);
       const { key, tenant, attempts: attempt } = next;
       return { id: subject, key, tenant, payload, attempt, lost: claim.lost.signal };
@@ -176,6 +184,7 @@ export class NatsQueue implements JobSource<string> {
   async #settle(subject: string, outcome: (state: JobState) => JobState | undefined): Promise<void> {
     const claim = this.#held.get(subject);
     if (!claim) return;
+    claim.ending = true;
     try {
       while (!claim.lost.signal.aborted) {
         try {

@@ -1,4 +1,5 @@
-import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
 import pino from 'pino';
 import { ulid } from 'ulid';
 import { type NatsServers, startNats } from '../../../../../tools/servers/index.ts';
@@ -105,4 +106,24 @@ wakeContract('NATS', async () => {
       await own.close();
     },
   };
+});
+
+test('200 jobs that end as they should are nobody’s loss: the word that ends one comes back on the stream before its answer', async () => {
+  const lines: string[] = [];
+  const own = link(prefix());
+  const heard = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) });
+  const limits = () => ({ jobsMax: 1_000, payloadMax: 1_000 });
+  const jobs = natsJobs(records(own, 'job'), limits, () => CLAIM_MS, heard);
+  const all = Promise.withResolvers<void>();
+  let done = 0;
+  const stop = jobs.work('q', { concurrency: 4, attemptsMax: 3, backoffMs: [10] }, async () => {
+    if (++done === 200) all.resolve();
+  });
+  for (let n = 0; n < 200; n++)
+    await jobs.add({ queue: 'q', tenant: 'main', key: String(n), payload: Buffer.alloc(0) });
+  await all.promise;
+  await stop();
+  await jobs.close();
+  await own.close();
+  assert.deepEqual(lines, []);
 });
