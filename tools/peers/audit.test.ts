@@ -1,7 +1,7 @@
 // Every use case leaves a record in the audit trail (PS3.15 §A.5): every HTTP route and DIMSE service is listed, called, and looked for there.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { globSync, readdirSync, readFileSync } from 'node:fs';
 import { connect as tcp } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -223,6 +223,43 @@ describe('the audit trail', { timeout: 240_000 }, () => {
         );
     });
   }
+
+  /** What is recorded though nobody called a route or a service: how to bring it about. The keeper's removals: keeper.test.ts. */
+  const BESIDES: Record<string, () => Promise<unknown>> = {
+    'process.start': async () => {},
+    'dimse.association-rejected': () =>
+      assert.rejects(
+        connect({
+          host: '127.0.0.1',
+          port: server.dimsePort,
+          callingAeTitle: 'AUDITED',
+          calledAeTitle: 'SOMEBODYELSE',
+          contexts: [{ abstractSyntax: VERIFICATION, transferSyntaxes: [EXPLICIT] }],
+        }),
+      ),
+    'dimse.n-event-report.storage-commitment': async () => {}, // the request is made above; its report comes by itself
+  };
+  const BY_OTHERS = ['process.stop', 'keeper.remove', 'keeper.remove-orphan', 'keeper.thin'];
+
+  test('whatever else is recorded is listed here, and brought about', async () => {
+    const root = join(import.meta.dirname, '../..');
+    const named = new Set<string>();
+    for (const file of globSync('services/**/*.ts', { cwd: root })) {
+      if (/\.(test|testing|contract)\.ts$/.test(file)) continue;
+      for (const line of readFileSync(join(root, file), 'utf8').split('\n'))
+        if (/useCase|audit\(/.test(line))
+          for (const [, useCase] of line.matchAll(/'((?:dimse|process|keeper)\.[a-z.-]+)'/g)) named.add(useCase!);
+    }
+    const known = [...Object.keys(CALLS), ...Object.keys(BESIDES), ...BY_OTHERS];
+    assert.deepEqual([...named].sort(), known.sort());
+    for (const [useCase, bringAbout] of Object.entries(BESIDES)) {
+      await bringAbout();
+      const [line] = await recorded((one) => one.useCase === useCase);
+      assert.ok(line, `no record of ${useCase}`);
+      whole(line);
+      assert.equal(line.outcome, useCase.endsWith('rejected') ? 4 : 0, useCase);
+    }
+  });
 
   test('every HTTP route: its record has the id of the answer and the outcome of its status', async () => {
     const audited = routes.filter((route) => route.useCase);

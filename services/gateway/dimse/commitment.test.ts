@@ -258,6 +258,22 @@ describe('storage commitment', () => {
     assert.ok(events.some(({ outcome, objects }) => outcome === 0 && objects[0]!.id === '1.9.1'));
     assert.ok(events.some(({ outcome, objects }) => outcome !== 0 && objects[0]!.id === '1.9.7'));
   });
+
+  test('the audit trail has each report, with every attempt that was not taken', () => {
+    const reports = archive.context.audit.recorded.filter(
+      ({ event }) => event.useCase === 'dimse.n-event-report.storage-commitment',
+    );
+    const of = (transaction: string) =>
+      reports
+        .filter(({ event }) => event.objects.some(({ id }) => id === transaction))
+        .map(({ event }) => [event.outcome, event.detail?.held, event.detail?.failed]);
+    assert.deepEqual(of('1.9.5'), [
+      [4, 1, 0],
+      [4, 1, 0],
+      [0, 1, 0],
+    ]);
+    for (const { event } of reports) assert.ok(event.objects.some(({ id }) => ['MODALITY', 'SAME'].includes(id)));
+  });
 });
 
 /** Takes one N-EVENT-REPORT on an association of ours. */

@@ -253,6 +253,35 @@ export function createCommitments(door: Door) {
     await answering.get(job.key)?.promise;
     const call = systemCall(job.tenant, `commitment-${payload.transactionUid}`, job.signal);
     const { held, failed } = await examine(call, payload);
+    const told = (outcome: 0 | 4) =>
+      context.audit.record(call, {
+        event: 'Application Activity',
+        action: 'E',
+        outcome,
+        useCase: 'dimse.n-event-report.storage-commitment',
+        objects: [
+          { type: 'system', id: payload.transactionUid },
+          { type: 'system', id: payload.aeTitle },
+        ],
+        detail: { held: held.length, failed: failed.length, attempt: job.attempt },
+      });
+    try {
+      await tell(job, call, payload, held, failed);
+    } catch (error) {
+      told(4); // it is tried again, or given up after as many records
+      throw error;
+    }
+    told(0);
+  }
+
+  /** What holds and what does not, to whoever asked: on the association that asked, or on one of our own. */
+  async function tell(
+    job: Job,
+    call: Call,
+    payload: Payload,
+    held: Reference[],
+    failed: (Reference & { reason: number })[],
+  ): Promise<void> {
     const event = {
       sopClassUid: STORAGE_COMMITMENT,
       sopInstanceUid: STORAGE_COMMITMENT_INSTANCE,

@@ -65,6 +65,17 @@ describe('the DIMSE door', () => {
     assert.equal((await association.closed).kind, 'released');
   });
 
+  test('who may not come in is in the audit trail: who it said to be, from where, and why', async () => {
+    await assert.rejects(archive.connect({ callingAeTitle: 'STRAY', calledAeTitle: 'OTHER' }), rejected('1/1/7'));
+    const { call, event } = archive.context.audit.recorded.find(
+      ({ event }) => event.useCase === 'dimse.association-rejected',
+    )!;
+    assert.deepEqual([event.event, event.outcome, call.principal.id], ['Security Alert', 4, 'STRAY']);
+    assert.deepEqual(event.source, { aeTitle: 'STRAY', address: '127.0.0.1' });
+    assert.deepEqual(event.objects, [{ type: 'system', id: 'OTHER' }]);
+    assert.match(String(event.detail?.reject), /called AE title not recognized/);
+  });
+
   test('an operation that a context does not have: 0211, and the association lives', async () => {
     const association = await archive.connect();
     const context = association.findContext(VERIFICATION)!;

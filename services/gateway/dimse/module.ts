@@ -19,7 +19,7 @@ import { noteAsked, observe } from './observe.ts';
 import { decide, peerOf } from './policy.ts';
 import { createRetrieves } from './retrieves.ts';
 import { serviceFor } from './services.ts';
-import { auditStored, type Door, failure, type Handler, isOurselves, type Session } from './session.ts';
+import { auditRejected, auditStored, type Door, failure, type Handler, isOurselves, type Session } from './session.ts';
 import { checkDimseSettings, dimseSettings, limitsFrom } from './settings.ts';
 import { store } from './store.ts';
 
@@ -181,6 +181,7 @@ export const dimseModule: Module = {
                 },
                 'association rejected',
               );
+              auditRejected(context, rq, peer.address, decision);
             }
             return decision;
           },

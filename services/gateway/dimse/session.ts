@@ -1,5 +1,8 @@
+import { ulid } from 'ulid';
 import { AssociationError } from '#dimse/errors.ts';
-import type { Association, Incoming } from '#dimse/types.ts';
+import type { AssociateRq } from '#dimse/pdu.ts';
+import { rejectWords } from '#dimse/reasons.ts';
+import type { Association, Decision, Incoming } from '#dimse/types.ts';
 import type { Call } from '#platform/call.ts';
 import { ERRORS, GantryError, toGantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
@@ -116,3 +119,28 @@ export function audit(session: Session, event: Omit<AuditEvent, 'source'>): void
     source: { aeTitle: session.association.callingAeTitle, address: session.association.peer.address },
   });
 }
+
+/** Who may not come in (PS3.15 §A.5.3.11): for good it is an alert; for now, it is our own limit. */
+export function auditRejected(
+  context: Context,
+  rq: Pick<AssociateRq, 'callingAeTitle' | 'calledAeTitle'>,
+  address: string,
+  { result, source, reason }: Extract<Decision, { accept: false }>,
+): void {
+  const [aeTitle, called] = [rq.callingAeTitle.trim(), rq.calledAeTitle.trim()];
+  const principal = { id: aeTitle, kind: 'ae', roles: [], tenant: 'main' }; // as it says: nobody was authenticated
+  context.audit.record(
+    { tenant: 'main', principal, requestId: ulid(), signal: NEVER },
+    {
+      event: result === REJECTED_PERMANENT ? 'Security Alert' : 'Application Activity',
+      action: 'E',
+      outcome: 4,
+      useCase: 'dimse.association-rejected',
+      objects: [{ type: 'system', id: called }],
+      source: { aeTitle, address },
+      detail: { reject: rejectWords(result, source, reason) },
+    },
+  );
+}
+const REJECTED_PERMANENT = 1; // PS3.8 Table 9-21
+const NEVER = new AbortController().signal;

@@ -153,6 +153,25 @@ test('purged bytes go: from segments, from large objects, and from packs, which 
     assert.deepEqual(kindsOf(await verified(context)), ['ok-summary']);
   }));
 
+test('the audit trail has each removal: what went, of which study where one object is one study’s, and how much', () =>
+  withHouse(async (context) => {
+    await store(context, { study: A, sop: `${A}.1.1` });
+    const large = await storeLarge(context, { study: A, sop: `${A}.1.2` });
+    await seal(context);
+    const segment = await objectOf(context, A, `${A}.1.1`);
+    await trash(context, A, large.id);
+    await purge(context, A, large.id);
+    await compact(context, A);
+    context.audit.recorded.splice(0);
+    await reclaim(context);
+    const removals = context.audit.recorded.map(({ event }) => event).filter(({ action }) => action === 'D');
+    const of = (object: string) => removals.find(({ objects }) => objects.some(({ id }) => id === object));
+    assert.deepEqual([of(segment)?.useCase, of(segment)?.outcome], ['keeper.thin', 0]);
+    assert.equal(of(large.object)?.useCase, 'keeper.remove');
+    assert.ok(of(large.object)!.objects.some(({ type, id }) => type === 'study' && id === A));
+    for (const { detail } of removals) assert.ok(Number(detail?.bytes) > 0);
+  }));
+
 test('purged and never packed: the log says dropped before the segment is thinned', () =>
   withHouse(async (context) => {
     const id = await store(context, { study: A, sop: `${A}.1.1`, text: 'secret' });

@@ -1,6 +1,7 @@
 import type { Call } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
+import type { AuditEvent } from '#platform/ports.ts';
 import { type Fate, IndexService } from '#proto/index/v1/index.ts';
 import type { EntryId } from '#proto/storage/v1/log.ts';
 import type { Archive, ObjectRow, SegmentRow } from '../ports.ts';
@@ -71,6 +72,13 @@ export function createReclaim(
     done.objectsRemoved++;
     done.bytesFreed += bytesFreed;
     context.log.info({ object, bytesFreed }, 'segment thinned: its instances have moved');
+    audit(call, { useCase: 'keeper.thin', objects: [{ type: 'system', id: object }] }, bytesFreed);
+  }
+
+  /** Bytes that are gone for good: what was purged or replaced is recorded by whoever did that. */
+  function audit(call: Call, what: Pick<AuditEvent, 'useCase' | 'objects'>, bytes: number): void {
+    const event = 'Application Activity';
+    context.audit.record(call, { ...what, event, action: 'D', outcome: 0, detail: { bytes } });
   }
 
   /** Whether the index vouches that no byte of this segment is needed at its place. */
@@ -135,7 +143,8 @@ export function createReclaim(
       if (entries === undefined || !(await allGone(call, studyInstanceUid, entries, new Set([object])))) continue;
       if (await waited(call, object, now)) {
         const row = await archive.objects.stat(object);
-        if (row) await remove(call, row, 'object removed: all that it held was purged or moved', done);
+        if (row)
+          await remove(call, row, 'object removed: all that it held was purged or moved', done, studyInstanceUid);
         named.removed(object);
       } else waiting.add(studyInstanceUid);
     }
@@ -166,10 +175,13 @@ export function createReclaim(
       if (!named.has(row.object)) await remove(call, row, 'orphan removed: no log entry names it', done);
   }
 
-  async function remove(call: Call, row: ObjectRow, why: string, done: Reclaimed): Promise<void> {
+  async function remove(call: Call, row: ObjectRow, why: string, done: Reclaimed, study?: string): Promise<void> {
     const { object, bytes } = row;
     if (await archive.objects.remove(object)) {
       context.log.info({ object, bytes }, why);
+      const useCase = study === undefined ? 'keeper.remove-orphan' : 'keeper.remove';
+      const of = study === undefined ? [] : [{ type: 'study' as const, id: study }];
+      audit(call, { useCase, objects: [...of, { type: 'system', id: object }] }, bytes);
       done.objectsRemoved++;
       done.bytesFreed += bytes;
     }
