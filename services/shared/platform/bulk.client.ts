@@ -7,7 +7,6 @@ import {
   framed,
   NO_BYTES,
   NOT_TAKEN,
-  pump,
   readFrame,
   readHeaders,
   readRest,
@@ -16,6 +15,7 @@ import {
 import { callHeaders, readError } from './call-headers.ts';
 import type { Addresses } from './endpoints.ts';
 import { GantryError, toGantryError } from './errors.ts';
+import { pump } from './pump.ts';
 import { REPEATABLE_ROUTES } from './rpc.repeat.ts';
 import type { AnyRoute } from './rpc.ts';
 import type { BulkClient, Bytes } from './rpc.types.ts';

@@ -5,8 +5,8 @@ import { directBulk } from './bulk.direct.ts';
 import { errorHeaders, type ReadHeader, readCall } from './call-headers.ts';
 import { ERRORS, GantryError } from './errors.ts';
 import type { Served } from './observe-wire.ts';
+import { pump } from './pump.ts';
 import { answerable } from './rpc.direct.ts';
-import type { Bytes } from './rpc.types.ts';
 
 /**
  * The data plane between processes: POST /bulk/<route>. Both bodies are a 32-bit length, a message of that length, then bytes.
@@ -74,14 +74,6 @@ export async function* readRest(rest: Buffer, source: AsyncIterator<Buffer>): As
     const { done, value } = await source.next();
     if (done) return;
     yield value;
-  }
-}
-
-/** Writes as fast as the socket takes it: not pulling is the back-pressure. */
-export async function pump(body: Bytes, to: http.OutgoingMessage, signal: AbortSignal): Promise<void> {
-  for await (const chunk of body) {
-    if (signal.aborted || to.destroyed) return;
-    if (!to.write(chunk)) await once(to, 'drain', { signal });
   }
 }
 

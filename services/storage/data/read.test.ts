@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { giveBack, SLAB_BYTES, takeBytes } from '#platform/slabs.ts';
 import type { Place } from '#proto/storage/v1/log.ts';
 import { bytesOf } from '../log/sample.testing.ts';
 import type { ObjectStore } from '../ports.ts';
@@ -64,4 +65,47 @@ test('nothing is read that nobody pulls, and an abort ends it', async () => {
   assert.ok(source.pulled() <= 3, `${source.pulled()} chunks for two`);
   await stream.return?.();
   await assert.rejects(bytesOf(streamPlaces(source.objects, [place('log/t/a', 0, SIZE)], AbortSignal.abort())));
+});
+
+test('what is read into slabs and given back piece by piece is right, and its slabs come back', async () => {
+  const bytes = randomBytes(4 * SLAB_BYTES);
+  const slabs: Buffer[] = [];
+  const objects = {
+    async *read(_object, offset, length) {
+      for (let at = offset; at < offset + length; at += SLAB_BYTES) {
+        const chunk = takeBytes(Math.min(SLAB_BYTES, offset + length - at));
+        slabs.push(chunk);
+        bytes.copy(chunk, 0, at);
+        yield chunk;
+      }
+    },
+  } satisfies Pick<ObjectStore, 'read'>;
+  // A piece that ends in the middle, one that ends with its slab, one over a border, a gap over a border.
+  const borders = [
+    0,
+    1000,
+    5000,
+    SLAB_BYTES,
+    SLAB_BYTES + 10,
+    3 * SLAB_BYTES - 9000,
+    3 * SLAB_BYTES + 2000,
+    bytes.length,
+  ];
+  const ranges = borders.slice(1).map((end, i) => [borders[i]!, end] as const);
+  const asked = ranges.filter(([start]) => start !== 3 * SLAB_BYTES - 9000).concat([[0, 200_000]]);
+  const got: Buffer[] = [];
+  for await (const piece of streamPlaces(
+    objects as unknown as ObjectStore,
+    asked.map(([start, end]) => place('log/t/a', start, end - start)),
+    NEVER,
+  )) {
+    got.push(Buffer.from(piece));
+    giveBack(piece);
+  }
+  assert.deepEqual(Buffer.concat(got), Buffer.concat(asked.map(([start, end]) => bytes.subarray(start, end))));
+  assert.equal(slabs.length, 5);
+  assert.ok(
+    slabs.every((slab) => slab.every((byte) => byte === 0xdd)),
+    'a test overwrites what came back',
+  );
 });

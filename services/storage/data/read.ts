@@ -1,5 +1,6 @@
 import { GantryError } from '#platform/errors.ts';
 import type { Bytes } from '#platform/rpc.types.ts';
+import { passOn } from '#platform/slabs.ts';
 import type { Place } from '#proto/storage/v1/log.ts';
 import { checkObjectKey } from '../log/names.ts';
 import type { ObjectStore } from '../ports.ts';
@@ -67,7 +68,9 @@ export async function* streamPlaces(objects: ObjectStore, places: readonly Place
       const chunkEnd = at + chunk.length;
       while (i < run.ranges.length && run.ranges[i]!.offset < chunkEnd) {
         const { offset, end } = run.ranges[i]!;
-        yield chunk.subarray(Math.max(offset, at) - at, Math.min(end, chunkEnd) - at);
+        const piece = chunk.subarray(Math.max(offset, at) - at, Math.min(end, chunkEnd) - at);
+        if (end >= chunkEnd || (run.ranges[i + 1]?.offset ?? Infinity) >= chunkEnd) passOn(chunk, piece);
+        yield piece;
         if (end > chunkEnd) break;
         i++;
       }

@@ -71,7 +71,10 @@ function group([name, text]: [string, string]): string {
 }
 
 /** multipart/related of one XML document an instance or row (PS3.18 §8.7.3), each from its DICOM JSON: one at a time is in memory. */
-export function sendXml(reply: FastifyReply, json: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): FastifyReply {
+export function sendXml(
+  reply: FastifyReply,
+  json: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<FastifyReply> {
   const boundary = newBoundary();
   reply.header('Content-Type', `multipart/related; type="${XML}"; boundary=${boundary}`);
   return stream(

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import Fastify from 'fastify';
-import { matchesEtag, type Part, parseRange, sendParts, sendRanged, warn } from './respond.ts';
+import Fastify, { type FastifyRequest } from 'fastify';
+import { SLAB_BYTES, takeBytes } from '#platform/slabs.ts';
+import { matchesEtag, type Part, parseRange, sendParts, sendRanged, stream, warn } from './respond.ts';
 
 const BYTES = Buffer.from('0123456789');
 
@@ -127,4 +130,84 @@ test('a Warning cannot break out of its quotes, nor out of its line', async () =
   const answer = await app.inject('/');
   assert.equal(answer.headers.warning, '299 gantry "a ?b? ? c??X-Evil: 1", 299 gantry "second"');
   await app.close();
+});
+
+describe('a body that goes out as it is read', () => {
+  /** A real server whose one answer is `body`. */
+  async function served<T>(body: () => AsyncIterable<Buffer>, ask: (port: number) => Promise<T>) {
+    const app = Fastify();
+    let request: FastifyRequest | undefined;
+    app.decorateRequest('failure', undefined);
+    app.get('/', (asked, reply) => {
+      request = asked;
+      return stream(reply.type('application/octet-stream'), body());
+    });
+    try {
+      await app.listen({ port: 0, host: '127.0.0.1' });
+      const answer = await ask((app.server.address() as { port: number }).port);
+      return { answer, failure: request?.failure };
+    } finally {
+      await app.close();
+    }
+  }
+  const get = (port: number) => fetch(`http://127.0.0.1:${port}/`);
+
+  test('an error before its first byte is an answer of its own, one after it cuts the connection', async () => {
+    const before = await served(
+      // biome-ignore lint/correctness/useYield: it fails first
+      async function* () {
+        throw Object.assign(new Error('gone'), { statusCode: 404 });
+      },
+      get,
+    );
+    assert.deepEqual([before.answer.status, before.failure], [404, undefined]);
+    const after = await served(
+      async function* () {
+        yield Buffer.from('abc');
+        await new Promise((resolve) => setImmediate(resolve)); // a disk takes longer; the headers are out
+        throw new Error('damaged');
+      },
+      async (port) => {
+        const answer = await get(port);
+        await assert.rejects(answer.arrayBuffer());
+        return answer.status;
+      },
+    );
+    assert.deepEqual([after.answer, (after.failure as Error).message], [200, 'damaged']);
+  });
+
+  test('an empty one is empty', async () => {
+    const { answer } = await served(
+      async function* () {},
+      async (port) => (await get(port)).arrayBuffer(),
+    );
+    assert.equal(answer.byteLength, 0);
+  });
+
+  test('a reader that leaves: the body is told, nobody has failed, and the next one gets its own bytes', async () => {
+    let told = (): void => {};
+    const left = new Promise<void>((resolve) => (told = resolve));
+    let readers = 0;
+    async function* body(): AsyncGenerator<Buffer> {
+      const number = ++readers;
+      try {
+        for (let n = 0; n < 40 || number === 1; n++) yield takeBytes(SLAB_BYTES).fill(number);
+      } finally {
+        if (number === 1) told();
+      }
+    }
+    const { answer, failure } = await served(body, async (port) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+      await once(socket, 'data');
+      socket.pause();
+      const other = Buffer.from(await (await get(port)).arrayBuffer()); // while the first one's bytes wait for it
+      socket.destroy();
+      await left;
+      return other;
+    });
+    assert.equal(answer.length, 40 * SLAB_BYTES);
+    assert.ok(answer.every((byte) => byte === 2));
+    assert.equal(failure, undefined);
+  });
 });

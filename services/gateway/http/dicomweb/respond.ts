@@ -1,27 +1,51 @@
 import { randomBytes } from 'node:crypto';
 import type { OutgoingHttpHeaders } from 'node:http';
-import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { GantryError } from '#platform/errors.ts';
+import { pump } from '#platform/pump.ts';
 
-/** A body that arrives as it is read: back-pressure reaches storage, and an error after the headers cuts the connection. */
-export function stream(reply: FastifyReply, body: AsyncIterable<Buffer>): FastifyReply {
-  if (reply.request.method === 'HEAD') {
-    // Fastify would read the whole body to throw it away, or say that there is none.
-    reply.hijack();
-    reply.raw.writeHead(reply.statusCode, reply.getHeaders() as OutgoingHttpHeaders).end();
-    return reply;
-  }
-  return reply.send(Readable.from(told(reply, body), { objectMode: false, highWaterMark: 1 << 20 }));
+/**
+ * A body that goes out as it is read: back-pressure reaches storage, and an error after the headers cuts the connection. One before them
+ * is an answer of its own, so they wait for the first byte.
+ */
+export async function stream(reply: FastifyReply, body: AsyncIterable<Buffer>): Promise<FastifyReply> {
+  // Fastify would read the whole body of a HEAD to throw it away, or say that there is none.
+  const bytes = reply.request.method === 'HEAD' ? undefined : body[Symbol.asyncIterator]();
+  const first = await bytes?.next();
+  const { raw } = reply;
+  reply.hijack(); // not Fastify's streams: they do not tell when the kernel has a chunk, and its buffer can be used again
+  raw.writeHead(reply.statusCode, reply.getHeaders() as OutgoingHttpHeaders);
+  if (bytes === undefined || first === undefined) raw.end();
+  else void send(reply, begun(first, bytes));
+  return reply;
 }
 
-/** What fails after the headers went out can only cut the connection: the request's log line says why. */
-async function* told(reply: FastifyReply, body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+/** An iterator whose first result somebody has looked at. */
+function begun(first: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>): AsyncIterable<Buffer> {
+  let held: IteratorResult<Buffer> | undefined = first;
+  return {
+    [Symbol.asyncIterator]: () => ({
+      async next() {
+        const result = held ?? (await rest.next());
+        held = undefined;
+        return result;
+      },
+      return: async () => (await rest.return?.()) ?? { done: true, value: undefined },
+    }),
+  };
+}
+
+async function send(reply: FastifyReply, body: AsyncIterable<Buffer>): Promise<void> {
+  const { raw } = reply;
+  const left = new AbortController();
+  raw.once('close', () => left.abort());
   try {
-    yield* body;
+    await pump(body, raw, left.signal);
+    raw.end();
   } catch (error) {
-    reply.request.failure = error;
-    throw error;
+    // It can only cut the connection: the request's log line says why, unless it is that the reader has left.
+    if (!left.signal.aborted) reply.request.failure = error;
+    raw.destroy();
   }
 }
 
@@ -43,7 +67,12 @@ export function partHead(boundary: string, headers: Record<string, string>, firs
 export const partsEnd = (boundary: string): Buffer => Buffer.from(`\r\n--${boundary}--\r\n`, 'latin1');
 
 /** multipart/related (PS3.18 §8.6.1.2.1), with a Content-Length when every part's is known. */
-export function sendParts(reply: FastifyReply, type: string, parts: readonly Part[], parameters = ''): FastifyReply {
+export function sendParts(
+  reply: FastifyReply,
+  type: string,
+  parts: readonly Part[],
+  parameters = '',
+): Promise<FastifyReply> {
   const boundary = newBoundary();
   reply.header('Content-Type', `multipart/related; type="${type}"${parameters}; boundary=${boundary}`);
   if (parts.every((part) => part.length !== undefined)) {
@@ -73,7 +102,7 @@ export function sendRanged(
   request: FastifyRequest,
   reply: FastifyReply,
   resource: { type: string; etag: string; length: number; read(start: number, end: number): AsyncIterable<Buffer> },
-): FastifyReply {
+): FastifyReply | Promise<FastifyReply> {
   reply.header('ETag', resource.etag).header('Accept-Ranges', 'bytes').header('Content-Type', resource.type);
   if (matchesEtag(request.headers['if-none-match'], resource.etag)) return reply.code(304).send();
   const ifRange = request.headers['if-range'];

@@ -127,7 +127,7 @@ function sendInstances(
   reply: FastifyReply,
   reader: Reader,
   given: { one: Located; as: Representation }[],
-): FastifyReply {
+): Promise<FastifyReply> {
   const headers = (as: Representation) => ({ 'Content-Type': `${DICOM}; transfer-syntax=${as.transferSyntaxUid}` });
   if (!given.every(({ as }) => as.asStored)) {
     const parts: Part[] = given.map(({ one, as }) => ({
@@ -164,7 +164,7 @@ function sendSingle(
   reply: FastifyReply,
   reader: Reader,
   { one, as }: { one: Located; as: Representation },
-): FastifyReply {
+): FastifyReply | Promise<FastifyReply> {
   const type = `${DICOM}; transfer-syntax=${as.transferSyntaxUid}`;
   if (!as.asStored) {
     reply.header('Content-Type', type).header('ETag', etagOf(one, `-${as.transferSyntaxUid}`));
@@ -185,7 +185,7 @@ function sendZip(
   reader: Reader,
   located: Located[],
   range: MediaRange,
-): FastifyReply {
+): FastifyReply | Promise<FastifyReply> {
   const asked = range.transferSyntax ?? '*';
   const given = located.map((one) => ({ one, as: represent(one, asked) })).filter((pair) => pair.as !== undefined) as {
     one: Located;

@@ -1,13 +1,11 @@
 import { dirname, join } from 'node:path';
 import { GantryError } from '#platform/errors.ts';
-import { bytesPassed } from '#platform/young-buffers.ts';
+import { SLAB_BYTES, takeBytes } from '#platform/slabs.ts';
 import { checkObjectKey, checkTenant } from '../../log/names.ts';
 import type { ObjectRow, ObjectStore } from '../../ports.ts';
 import { codeOf, type Disk, type DurableDirectories, isFull } from './disk.ts';
 import type { Handles } from './handles.ts';
 
-/** A read takes at most this much memory at a time; below it a range is one read. */
-export const READ_CHUNK = 512 * 1024;
 /** Pieces of a body are gathered to this before they are written: a socket gives 64 KiB, a disk likes more. */
 const WRITE_CHUNK = 1024 * 1024;
 
@@ -73,7 +71,7 @@ export class FsObjectStore implements ObjectStore {
     checkObjectKey(object);
     const chunkAt = (at: number): Promise<Buffer> =>
       this.#handles.use(object, async (file) => {
-        const target = Buffer.allocUnsafe(Math.min(READ_CHUNK, offset + length - at));
+        const target = takeBytes(Math.min(SLAB_BYTES, offset + length - at));
         if ((await file.read(target, at)) < target.length)
           throw new GantryError('damaged', `${object} ends before ${at + target.length}`);
         return target;
@@ -82,7 +80,6 @@ export class FsObjectStore implements ObjectStore {
     for (let at = offset; ahead; ) {
       const chunk: Buffer = await ahead;
       at += chunk.length;
-      bytesPassed(chunk.length);
       ahead = at < offset + length ? chunkAt(at) : undefined;
       ahead?.catch(() => {}); // thrown when it is awaited; a consumer that left does not want to know
       yield chunk;
