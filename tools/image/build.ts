@@ -73,7 +73,7 @@ export function upper(
   const parts = {
     viewer: viewer(dist.folder),
     modules: modules(installed),
-    program: [...program(checkout), text(SBOM, bill)],
+    program: [...program(checkout, options.source.version), text(SBOM, bill)],
   };
   const inside = new Set([...parts.modules, ...parts.program].map(({ path }) => path));
   const missing = missingImports(checkout, (path) => inside.has(path));

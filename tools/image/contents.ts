@@ -47,10 +47,11 @@ process.argv[1] = '/${HOME}/tools/gantry/main.ts';
 import(process.argv[1]);
 `;
 
-export function program(checkout: string): Entry[] {
-  const { name, version, type, license, imports } = JSON.parse(
-    readFileSync(join(checkout, 'package.json'), 'utf8'),
-  ) as Record<string, unknown>;
+export function program(checkout: string, version: string): Entry[] {
+  const { name, type, license, imports } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as Record<
+    string,
+    unknown
+  >;
   return [
     ...programFiles(checkout).map((path) => file(`${HOME}/${path}`, () => readFileSync(join(checkout, path)))),
     // Only what Node and /api read: a change of a development dependency leaves the image as it is.

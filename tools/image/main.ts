@@ -12,6 +12,7 @@ const HELP = `make image [ARGS='…']: builds the container image into one file,
   --name NAME    what it is called (gantry:VERSION; registry.example/pacs/gantry:1.2 to push it there)
   --out FOLDER   where the file is put (${join(CACHE, 'image')})
   --commit REV   a commit, whatever the folder holds by now
+  --version V    the version that it says it is, for a test of an upgrade
   --newest       Debian's packages of today instead of those in tools/image/pins.json
 `;
 
@@ -21,6 +22,7 @@ try {
       name: { type: 'string' },
       out: { type: 'string' },
       commit: { type: 'string' },
+      version: { type: 'string' },
       newest: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -33,8 +35,9 @@ try {
   process.on('exit', () => {
     if (checkout !== CHECKOUT) rmSync(checkout, { recursive: true, force: true });
   });
-  const source =
+  const found =
     values.commit === undefined ? sourceOf(CHECKOUT, process.env) : committed(CHECKOUT, values.commit, checkout);
+  const source = { ...found, version: values.version ?? found.version };
   const name = values.name ?? `gantry:${source.version}`;
   if (!/^[a-z0-9][a-z0-9._:/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(name))
     throw new ImageError(`${name}: an image's name is lower case and ends in a tag, such as gantry:${source.version}`);

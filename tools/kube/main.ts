@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { install, NAMESPACE, RELEASE } from './install.ts';
 
 const say = (text: string) => process.stdout.write(`  ${text}\n`);
-const { host, httpPort, dimsePort, local, helm } = install(say);
+const { host, httpPort, dimsePort, local, helm } = await install(say);
 process.stdout.write(helm('test', RELEASE, '--logs'));
 process.stdout.write(`
   HTTP      http://${host}:${httpPort}

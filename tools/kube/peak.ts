@@ -12,7 +12,7 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const SENDERS = 6;
 
 // Scaling that a person can watch: a small request, so that two cores are a crowd, and a short memory.
-const target = install(say, [
+const target = await install(say, [
   // Cluster: this machine calls one node and reaches the pods of all.
   ...['--set', 'drainSeconds=30,exposure.externalTrafficPolicy=Cluster'],
   ...['--set', 'roles.ingest.scaler.enabled=true,roles.ingest.scaler.minReplicas=1,roles.ingest.scaler.maxReplicas=3'],

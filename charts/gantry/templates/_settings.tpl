@@ -72,6 +72,10 @@ with every key it ever decides, so that nobody sets them twice.
 {{- if and (not (include "gantry.sourceKept" .root)) (not (hasKey $given "ingest.permitBytesPerSender")) -}}
 {{- $_ := set $s "ingest.permitBytesPerSender" (get $given "ingest.permitBytes" | default "256MiB") -}}
 {{- end -}}
+{{- /* The pause between two patients is no end: while the pod drains, a quiet association goes on as long as a busy one. */ -}}
+{{- $_ := set $s "dimse.drainIdleMs" (get $s "platform.drainMs") -}}
+{{- /* One server has nowhere to put a copy. */ -}}
+{{- if $v.elasticsearch.bundled.enabled -}}{{- $_ := set $s "index.elasticsearchReplicas" 0 -}}{{- end -}}
 {{- if not (hasKey $given "ingest.stowSpoolBytes") -}}
 {{- $_ := set $s "ingest.stowSpoolBytes" (include "gantry.spool" .root) -}}
 {{- end -}}
