@@ -25,6 +25,9 @@ export interface Account {
   bytes: number;
   seconds: number;
   failures: number;
+  /** C-STORE: from the first byte of the request to its answer. */
+  p50Ms: number;
+  p99Ms: number;
 }
 
 const orders = JSON.parse(process.argv[2]!) as Orders;
@@ -32,7 +35,8 @@ const make = maker(orders.shape);
 let next = orders.from;
 const end = orders.untilStopped ? Number.POSITIVE_INFINITY : orders.from + orders.count;
 let stopped = false;
-const account: Account = { instances: 0, bytes: 0, seconds: 0, failures: 0 };
+const account: Account = { instances: 0, bytes: 0, seconds: 0, failures: 0, p50Ms: 0, p99Ms: 0 };
+const answeredMs: number[] = [];
 if (orders.untilStopped) process.stdin.on('end', () => (stopped = true)).resume();
 
 async function cStore(n: number): Promise<void> {
@@ -46,12 +50,14 @@ async function cStore(n: number): Promise<void> {
   });
   while (next < end && !stopped) {
     const made = make(next++);
+    const asked = performance.now();
     const answer = await store(association, {
       contextId: 1,
       sopClassUid: CT,
       sopInstanceUid: made.instance,
       data: made.pieces,
     });
+    answeredMs.push(performance.now() - asked);
     if (answer.status === 0) {
       account.instances++;
       account.bytes += made.bytes;
@@ -103,5 +109,10 @@ async function stow(): Promise<void> {
 const began = performance.now();
 await Promise.all(Array.from({ length: orders.associations }, (_, n) => (orders.by === 'stow' ? stow() : cStore(n))));
 account.seconds = (performance.now() - began) / 1000;
+if (answeredMs.length > 0) {
+  answeredMs.sort((a, b) => a - b);
+  account.p50Ms = answeredMs[Math.ceil(answeredMs.length * 0.5) - 1]!;
+  account.p99Ms = answeredMs[Math.ceil(answeredMs.length * 0.99) - 1]!;
+}
 process.stdout.write(`${JSON.stringify(account)}\n`);
 process.exit(0);

@@ -81,11 +81,11 @@ const HEALTHY: S3Toxins = {
 const SLOW_DOWN =
   '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>';
 
-/** `seed`: the same requests in the same order get the same. */
+/** `seed`: the same requests in the same order get the same. `onRequest` is told each of them before anything is done to it. */
 export async function toxicS3(
   endpoint: string,
   toxins: Partial<S3Toxins> = {},
-  { seed = 1 }: { seed?: number } = {},
+  { seed = 1, onRequest }: { seed?: number; onRequest?: (request: S3Request) => void } = {},
 ): Promise<ToxicS3> {
   const target = new URL(endpoint);
   let now: S3Toxins = { ...HEALTHY, ...toxins };
@@ -111,6 +111,7 @@ export async function toxicS3(
 
   async function handle(incoming: IncomingMessage, answer: ServerResponse): Promise<void> {
     const request: S3Request = { method: incoming.method!, path: incoming.url! };
+    onRequest?.(request);
     const { toxin, done } = pick(request);
     const delayMs = pickDelay(request);
     if (delayMs > 0) {

@@ -31,6 +31,11 @@ export class StampClock {
       this.#ms++;
       this.#counter = 0;
     }
+    return this.highest();
+  }
+
+  /** The highest that was given or observed. */
+  highest(): string {
     return this.#ms.toString(16).padStart(12, '0') + this.#counter.toString(16).padStart(4, '0');
   }
 

@@ -44,11 +44,30 @@ export class LaneReader {
     return whileMerged(() => this.#list(lane));
   }
 
+  /** The same of a lane whose objects were listed with those of all others. */
+  async adopt(lane: Lane, pieces: readonly Piece[], listedMs: number): Promise<void> {
+    try {
+      await this.#headOf(lane, pieces, listedMs);
+    } catch (error) {
+      if (!isGone(error)) throw error; // merged since
+      await this.list(lane);
+    }
+  }
+
   async #list(lane: Lane): Promise<void> {
     const beganMs = this.#parts.clockwork.elapsedMs();
-    const pieces = await this.#pieces(lane, '');
+    await this.#headOf(lane, await this.#pieces(lane, ''), beganMs);
+  }
+
+  async #headOf(lane: Lane, pieces: readonly Piece[], beganMs: number): Promise<void> {
     lane.pieces = pieces;
     const lastOf = (thinned: boolean): Piece | undefined => pieces.findLast((piece) => piece.thinned === thinned);
+    const youngest = lastOf(false);
+    if (youngest) await this.#single(lane, youngest.first);
+    if (lane.closed) {
+      lane.lookedMs = lane.listedMs = beganMs; // nothing stands behind a closing: one request said all
+      return;
+    }
     let head = 0;
     // A thinned run can reach beyond the last of its commits that is still there: those go from the last one down.
     for (const piece of [lastOf(false), lastOf(true)]) {
@@ -250,10 +269,12 @@ export async function whileMerged<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof GantryError) || error.code !== 'not-found' || tried === MERGED_MAX) throw error;
+      if (!isGone(error) || tried === MERGED_MAX) throw error;
     }
 }
 const MERGED_MAX = 5;
+
+const isGone = (error: unknown): boolean => error instanceof GantryError && error.code === 'not-found';
 
 /** No commit of S3's writers is larger: 16 MiB of instances and their tables, or one request. */
 const LARGE_BYTES = 64 * 1024 * 1024;

@@ -1,4 +1,5 @@
 import { lanePrefix, parseSegmentName } from '../../log/names.ts';
+import type { SegmentRow } from '../../ports.ts';
 import type { Row } from './bucket.ts';
 
 /** One sequence of commits by one incarnation of one process, for one tenant, as far as this process has seen it. */
@@ -16,6 +17,8 @@ export interface Lane {
   /** When we last looked for commits beyond the head, and when in a way that cannot miss any; on our monotonic clock. */
   lookedMs: number;
   listedMs: number;
+  /** Its segments, once it is closed and somebody asked. */
+  rows?: { readonly rows: readonly SegmentRow[]; readonly atMs: number } | undefined;
 }
 
 /** An object of a lane: one commit, or many (a spine's segment, a thinned run). */

@@ -10,8 +10,9 @@ import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
 import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
 import type { Bucket, Clockwork } from './bucket.ts';
+import { readClosedLanes, rowsKnown, writeClosedLanes } from './closed-lanes.ts';
 import { Alive, closeLane, isDead, removeSign, signsOfLife } from './dead-lanes.ts';
-import { type Lane, newLane } from './lane.ts';
+import { byFirst, type Lane, newLane, type Piece, pieceOf } from './lane.ts';
 import { isTransient, LaneReader, type TableRead, whileMerged } from './lane-reader.ts';
 import { type LaneLimits, LaneWriter, NAME_FRESH_MS } from './lane-writer.ts';
 import { eachOf } from './limiter.ts';
@@ -43,6 +44,8 @@ interface TenantLog {
   allMs: number;
   youngMs: number;
   refreshing: Promise<void>;
+  /** All lanes that were named before it were listed, and nobody was told yet. */
+  surveyed: string | undefined;
 }
 
 /** Lanes end after a day; whoever is still looked for has a young name. */
@@ -66,6 +69,7 @@ export class S3LogStore implements LogStore {
   /** Appends that are not in a queue yet. */
   readonly #entering = new Set<Promise<unknown>>();
   #closing = false;
+  #surveys = false;
   #clockAhead = false;
 
   constructor(options: S3LogOptions) {
@@ -186,15 +190,15 @@ export class S3LogStore implements LogStore {
   async segments(tenant: string): Promise<SegmentRow[]> {
     const log = this.#tenant(checkTenant(tenant));
     await this.#refresh(log, tenant, { all: true, exact: true });
-    const rows = new Map<string, SegmentRow[]>();
+    const rows = new Map<string, readonly SegmentRow[]>();
+    const atMs = this.#options.clockwork.elapsedMs();
     await eachOf(
       [...log.lanes.values()].filter(({ head }) => head > 0),
       WIDTH,
       async (lane) => {
-        rows.set(
-          lane.lane,
-          (await this.#runs(lane)).map(({ row }) => row),
-        );
+        const known = rowsKnown(lane, atMs) ?? (await this.#runs(lane, lane.closed)).map(({ row }) => row);
+        rows.set(lane.lane, known);
+        if (lane.closed && lane.rows?.rows !== known) lane.rows = { rows: known, atMs };
       },
     );
     return [...rows].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, each]) => each);
@@ -230,6 +234,7 @@ export class S3LogStore implements LogStore {
         bytesFreed += piece.bytes;
       }
       await this.#reader.pieces(lane);
+      lane.rows = undefined;
       return { object: copy.object, bytesFreed: Math.max(0, bytesFreed) };
     });
   }
@@ -276,6 +281,11 @@ export class S3LogStore implements LogStore {
 
   async closeDeadLanes(): Promise<number> {
     const { bucket, clockwork, limits, deadMs } = this.#options;
+    if (!this.#surveys) {
+      // A keeper's process: what it knows decides what may go, so it lists all lanes itself, and tells the others.
+      this.#surveys = true;
+      for (const log of this.#tenants.values()) log.allMs = Number.NEGATIVE_INFINITY;
+    }
     const signs = await signsOfLife(bucket);
     let closed = 0;
     for (const tenant of await this.tenants()) {
@@ -289,6 +299,10 @@ export class S3LogStore implements LogStore {
         const parts = { bucket, reader: this.#reader, clock: this.#clock, clockwork };
         if (await closeLane(parts, lane, limits.commitMs, this.#process)) closed++;
       }
+      if (log.surveyed === undefined) continue;
+      const known = { before: log.surveyed, lanes: [...log.lanes.values()], stamp: this.#clock.highest() };
+      await writeClosedLanes(bucket, tenant, known);
+      log.surveyed = undefined; // told
     }
     const open = new Set(
       [...this.#tenants.values()]
@@ -312,9 +326,12 @@ export class S3LogStore implements LogStore {
     await this.#alive.leave().catch(() => {}); // a keeper removes it when it is old
   }
 
-  async #runs(lane: Lane): Promise<Run[]> {
+  /** `known`: what was listed of a closed lane will do, its closing included. */
+  async #runs(lane: Lane, known = false): Promise<Run[]> {
+    let listed = known && lane.pieces?.at(-1)?.first === lane.head ? lane.pieces : undefined;
     return whileMerged(async () => {
-      const pieces = await this.#reader.pieces(lane);
+      const pieces = listed ?? (await this.#reader.pieces(lane));
+      listed = undefined;
       return runsOf(lane, pieces, this.#options.segmentBytes, (piece) => this.#reader.span(lane, piece));
     });
   }
@@ -322,6 +339,7 @@ export class S3LogStore implements LogStore {
   async #find(tenant: string, object: string): Promise<{ lane: Lane; run: Run }> {
     const lane = this.#tenants.get(checkTenant(tenant))?.lanes.get(object.split('/')[2] ?? '');
     const run = lane && (await this.#runs(lane)).find(({ row }) => row.object === object);
+    if (lane && !run) lane.rows = undefined; // another keeper was faster
     if (!lane || !run) throw new GantryError('not-found', 'no such segment');
     return { lane, run };
   }
@@ -344,14 +362,19 @@ export class S3LogStore implements LogStore {
     const wantsAll = all && now - log.allMs >= ALL_EVERY_MS;
     if (exact || wantsAll || now - log.youngMs >= lookMs) {
       const prefix = `log/${tenant}/`;
-      const after = wantsAll ? '' : `${prefix}${ulid(Math.max(0, bucket.now() - YOUNG_MS)).slice(0, 10)}`;
-      for await (const page of bucket.list(prefix, { after, shallow: true }))
-        for (const { key } of page) {
-          const name = key.slice(prefix.length, -1);
-          if (key.endsWith('/') && isLane(name) && !log.lanes.has(name)) log.lanes.set(name, newLane(tenant, name));
-        }
+      const young = ulid(Math.max(0, bucket.now() - YOUNG_MS)).slice(0, 10);
+      const told = wantsAll && !this.#surveys ? await this.#toldOf(log, tenant) : undefined;
+      const after = wantsAll && told === undefined ? '' : `${prefix}${told ?? young}`;
+      if (after === '' && log.lanes.size === 0) await this.#listWhole(log, tenant);
+      else
+        for await (const page of bucket.list(prefix, { after, shallow: true }))
+          for (const { key } of page) {
+            const name = key.slice(prefix.length, -1);
+            if (key.endsWith('/') && isLane(name) && !log.lanes.has(name)) log.lanes.set(name, newLane(tenant, name));
+          }
       log.youngMs = now;
       if (wantsAll) log.allMs = now;
+      if (wantsAll && this.#surveys) log.surveyed = young;
     }
     const due = [...log.lanes.values()].filter(
       (lane) => !lane.own && !lane.closed && (exact || now - lane.lookedMs >= lookMs),
@@ -364,6 +387,43 @@ export class S3LogStore implements LogStore {
       }
     });
     this.#checkClock();
+  }
+
+  /** Nothing is known: all objects of the log in whole pages, instead of a list a lane. */
+  async #listWhole(log: TenantLog, tenant: string): Promise<void> {
+    const beganMs = this.#options.clockwork.elapsedMs();
+    const lanes = new Map<string, Piece[]>();
+    for await (const page of this.#options.bucket.list(`log/${tenant}/`))
+      for (const row of page) {
+        const name = row.key.split('/')[2]!;
+        const piece = pieceOf(row);
+        if (!piece || !isLane(name)) continue;
+        const pieces = lanes.get(name);
+        if (pieces) pieces.push(piece);
+        else lanes.set(name, [piece]);
+      }
+    await eachOf(lanes, WIDTH, async ([name, pieces]) => {
+      const lane = newLane(tenant, name);
+      try {
+        await this.#reader.adopt(lane, pieces.sort(byFirst), beganMs);
+      } catch (error) {
+        if (!isTransient(error)) throw error; // it is looked at again, and whoever needs it hears
+      }
+      if (!log.lanes.has(name)) log.lanes.set(name, lane);
+    });
+  }
+
+  /** Lanes that a keeper knows as closed; answers the name before which there are no others. */
+  async #toldOf(log: TenantLog, tenant: string): Promise<string | undefined> {
+    const { bucket, clockwork } = this.#options;
+    const known = await readClosedLanes(bucket, tenant, clockwork.elapsedMs());
+    if (known) this.#clock.observe(known.stamp);
+    for (const lane of known?.lanes ?? []) {
+      const ours = log.lanes.get(lane.lane);
+      if (!ours) log.lanes.set(lane.lane, lane);
+      else if (lane.closed && !ours.own && !ours.closed) Object.assign(ours, { head: lane.head, closed: true });
+    }
+    return known?.before;
   }
 
   #checkClock(): void {
@@ -408,7 +468,15 @@ export class S3LogStore implements LogStore {
     };
     const never = Number.NEGATIVE_INFINITY;
     const gathering = new Gather(gather, commit, this.#options.lanes);
-    log = { lanes, writers, gather: gathering, allMs: never, youngMs: never, refreshing: Promise.resolve() };
+    log = {
+      lanes,
+      writers,
+      gather: gathering,
+      allMs: never,
+      youngMs: never,
+      refreshing: Promise.resolve(),
+      surveyed: undefined,
+    };
     this.#tenants.set(tenant, log);
     return log;
   }

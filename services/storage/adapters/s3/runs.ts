@@ -52,7 +52,8 @@ export async function runsOf(
   };
   for (const [i, piece] of whole.entries()) {
     const next = whole[i + 1];
-    const alone = next?.first === piece.first + 1;
+    // A closing is the last of its lane, and the last of its object.
+    const alone = next?.first === piece.first + 1 || (lane.closed && piece.first === lane.head);
     const last = alone ? piece.first : (await spanOf(piece)).last;
     if (last > piece.first) {
       finish(true);
