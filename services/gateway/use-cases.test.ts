@@ -73,6 +73,21 @@ describe('what both doors do to the archive', () => {
     assert.equal(await shown(), 3);
   });
 
+  test('on hold: it goes to the trash and back, is not purged, and can be once the hold is lifted', async () => {
+    await keep(archive, instance(7, { study: '1.7', series: '1.7.1', sop: '1.7.1.1' }));
+    await useCases.hold(call(), '1.7', true, 'inquiry');
+    await useCases.moveToTrash(call(), { study: '1.7' }, 'why');
+    assert.equal((await useCases.trash(call(), '1.7'))[0]?.onHold, true);
+    await assert.rejects(useCases.purge(call(), '1.7'), { code: 'failed-precondition', message: /on hold/ });
+    assert.equal(await useCases.restore(call(), { study: '1.7' }), 1);
+    await useCases.moveToTrash(call(), { study: '1.7' }, 'again');
+    await useCases.hold(call(), '1.7', false, '');
+    assert.equal((await useCases.trash(call(), '1.7'))[0]?.onHold, false);
+    assert.equal(await useCases.purge(call(), '1.7'), 1);
+    for (const study of ['1.7', '9.9'])
+      await assert.rejects(useCases.hold(call(), study, true, ''), { code: 'not-found' });
+  });
+
   test('purged is gone for good', async () => {
     await useCases.moveToTrash(call(), { study: '1.2.3' }, 'why');
     await useCases.purge(call(), '1.2.3');

@@ -88,6 +88,10 @@ export function createUseCases(context: Context) {
     async purge(call: Call, study: string): Promise<number> {
       const rows = await entriesOf(call, { study }, true);
       if (rows.length === 0) throw new GantryError('not-found', 'this study is not in the trash');
+      // Whoever is quicker than this look: the keeper removes nothing of a study on hold, purged or not.
+      for await (const row of index.trash(call, { studyInstanceUid: study }))
+        if (row.onHold)
+          throw new GantryError('failed-precondition', 'this study is on hold: lift the hold, then it can be purged');
       await append(
         call,
         [...batches(idsOf(rows))].map((entries) => ({
@@ -96,6 +100,14 @@ export function createUseCases(context: Context) {
         })),
       );
       return rows.length;
+    },
+
+    /** While it is on hold nothing of a study is removed for good (a court, an inquiry); it can still be moved to the trash and back. */
+    async hold(call: Call, study: string, on: boolean, reason: string): Promise<void> {
+      const level = { study };
+      if ((await entriesOf(call, level, false)).length === 0 && (await entriesOf(call, level, true)).length === 0)
+        throw new GantryError('not-found', 'this study is not in the archive, nor in the trash');
+      await append(call, [{ $case: 'hold', value: { studyInstanceUid: study, on, reason, actor: call.principal.id } }]);
     },
 
     async trash(call: Call, study = ''): Promise<TrashRow[]> {

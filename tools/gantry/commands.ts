@@ -11,6 +11,7 @@ const COMMANDS = {
   export: async () => (await import('./commands/export.ts')).exportCommand,
   delete: async () => (await import('./commands/delete.ts')).deleteCommand,
   trash: async () => (await import('./commands/trash.ts')).trashCommand,
+  hold: async () => (await import('./commands/hold.ts')).holdCommand,
   conflicts: async () => (await import('./commands/lists.ts')).conflictsCommand,
   peers: async () => (await import('./commands/peers.ts')).peersCommand,
   echo: async () => (await import('./commands/peers.ts')).echoCommand,
@@ -30,7 +31,7 @@ export const load = (name: Name): Promise<Command> => COMMANDS[name]();
 export const GROUPS: Readonly<Record<string, readonly Name[]>> = {
   'The server': ['up', 'status'],
   'Images in and out': ['import', 'send', 'find', 'get', 'export'],
-  'Deletion and doubt': ['delete', 'trash', 'conflicts'],
+  'Deletion and doubt': ['delete', 'trash', 'hold', 'conflicts'],
   'Other systems': ['peers', 'echo', 'commitments', 'queue', 'conformance'],
   Upkeep: ['verify', 'rebuild', 'compact', 'reclaim'],
 };

@@ -52,6 +52,7 @@ describe('usage', () => {
     [['trash', 'list'], /ls, restore or purge/],
     [['trash', 'restore'], /takes a study/],
     [['trash', 'purge', '1.2.3', '--json'], /say --yes/],
+    [['hold', '1.2.3', '--lift', '--reason', 'x'], /goes with a hold/],
     [['queue', 'retry', 'q'], /takes a queue and a key/],
     [['echo'], /name the peers, or say --all/],
     [['echo', 'A', '--all'], /name the peers, or say --all/],
@@ -207,6 +208,8 @@ describe('with a server', { timeout: 120_000 }, () => {
       ['trash', 'restore', '1.2.3'],
       ['trash', 'purge', '1.2.3', '--yes'],
       ['delete', '1.2.3', '--yes'],
+      ['hold', '1.2.3'],
+      ['hold', '1.2.3', '--lift'],
       ['get', '1.2.3'],
     ]) {
       const { code, err } = await run(args, env);

@@ -267,7 +267,7 @@ describe('images in and out', { timeout: 240_000 }, () => {
     assert.equal(existsSync(join(to, 'none.tar')) || existsSync(join(to, 'none.tar.part')), false);
   });
 
-  test('delete, trash ls, restore, purge', async () => {
+  test('delete, trash ls, restore, hold, purge', async () => {
     const shown = async () =>
       (await run(['find', '--json', '--level', 'instance', `StudyInstanceUID=${STUDY}`], env)).json<unknown[]>().length;
     const one = uidFor('cli/move/1');
@@ -284,6 +284,12 @@ describe('images in and out', { timeout: 240_000 }, () => {
     assert.equal((await run(['trash', 'restore', STUDY], env)).code, 0);
     assert.equal(await shown(), 3);
     assert.equal((await run(['delete', STUDY, '--yes', '--json'], env)).json<{ deleted: boolean }>().deleted, true);
+    assert.match((await run(['hold', STUDY, '--reason', 'inquiry'], env)).out, /is on hold/);
+    assert.match((await run(['trash', 'ls'], env)).out, /yes/);
+    const refused = await run(['trash', 'purge', STUDY, '--yes'], env);
+    assert.equal(refused.code, 1);
+    assert.match(refused.err, /on hold/);
+    assert.equal((await run(['hold', STUDY, '--lift', '--json'], env)).json<{ onHold: boolean }>().onHold, false);
     assert.match((await run(['trash', 'purge', STUDY, '--yes'], env)).out, /purged/);
     assert.equal((await run(['trash', 'restore', STUDY], env)).code, 1);
   });

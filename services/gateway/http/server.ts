@@ -249,7 +249,7 @@ function answerCors(request: FastifyRequest, reply: FastifyReply, origins: strin
     'Content-Type, Content-Location, Content-Range, ETag, Retry-After, Warning, X-Request-Id, Traceresponse, X-Next-Cursor',
   );
   if (request.method !== 'OPTIONS' || request.headers['access-control-request-method'] === undefined) return false;
-  reply.header('Access-Control-Allow-Methods', 'GET, HEAD, POST, DELETE, OPTIONS');
+  reply.header('Access-Control-Allow-Methods', 'GET, HEAD, POST, PUT, DELETE, OPTIONS');
   reply.header(
     'Access-Control-Allow-Headers',
     request.headers['access-control-request-headers'] ?? 'Accept, Authorization, Content-Type, Range',

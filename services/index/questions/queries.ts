@@ -117,6 +117,7 @@ export function* trash({ reader }: Asked, tenant: string, studyInstanceUid: stri
       actor,
       reason,
       entries,
+      onHold: study.hold,
     };
   }
 }

@@ -9,6 +9,7 @@ interface TrashRow {
   deletedAt: string;
   actor: string;
   reason: string;
+  onHold: boolean;
 }
 
 export const trashCommand: Command = {
@@ -58,6 +59,7 @@ async function list(house: House): Promise<number> {
         { title: 'INSTANCES', value: (row) => number(Number(row.instances)), right: true },
         { title: 'SIZE', value: (row) => bytes(Number(row.bytes)), right: true },
         { title: 'DELETED', value: (row) => row.deletedAt },
+        { title: 'HOLD', value: (row) => (row.onHold ? 'yes' : '') },
         { title: 'BY', value: (row) => row.actor },
         { title: 'REASON', value: (row) => row.reason, max: 60 },
       ]),

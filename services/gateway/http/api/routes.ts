@@ -16,7 +16,7 @@ import { bodyOf } from '../refused-body.ts';
 
 /** One row an operation: what the server runs, and what /api/v1/openapi.json says, come from the same table. */
 export interface ApiRoute {
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   path: string; // under /api/v1
   summary: string;
   useCase: string;
@@ -29,6 +29,8 @@ export interface ApiRoute {
   rawBody?: string; // media type of a body that is streamed on
   run(request: FastifyRequest, reply: FastifyReply): Promise<unknown>;
 }
+
+const REASON_MAX = 256;
 
 /** What each process answers; those that cannot be reached are left out, unless none can. */
 async function ofEach<Client, Answer>(
@@ -256,6 +258,36 @@ export function apiRoutes(context: Context, useCases: UseCases, written: ReadYou
       action: 'D',
       answer: 'application/json',
       run: async (request) => ({ purged: await useCases.purge(request.call, study(request)) }),
+    },
+    {
+      method: 'PUT',
+      path: '/studies/:study/hold',
+      summary: 'Put a study on hold: nothing of it is removed for good until the hold is lifted',
+      useCase: 'api.hold',
+      event: 'Application Activity',
+      action: 'U',
+      body: { reason: { type: 'string', description: 'kept with the hold, up to 256 characters; no patient data' } },
+      answer: 'application/json',
+      run: async (request) => {
+        const reason = field<string>(request, 'reason') ?? '';
+        if (reason.length > REASON_MAX)
+          throw new GantryError('invalid-argument', `reason is longer than ${REASON_MAX} characters`);
+        await useCases.hold(request.call, study(request), true, reason);
+        return { onHold: true };
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/studies/:study/hold',
+      summary: 'Lift the hold of a study: what was purged of it may go',
+      useCase: 'api.lift-hold',
+      event: 'Application Activity',
+      action: 'U',
+      answer: 'application/json',
+      run: async (request) => {
+        await useCases.hold(request.call, study(request), false, '');
+        return { onHold: false };
+      },
     },
     {
       method: 'GET',

@@ -149,6 +149,8 @@ export interface TrashRow {
   actor: string;
   reason: string;
   entries: EntryId[];
+  /** it cannot be purged */
+  onHold: boolean;
 }
 
 export interface ConflictsRequest {
@@ -1575,7 +1577,16 @@ export const TrashRequest: MessageFns<TrashRequest> = {
 };
 
 function createBaseTrashRow(): TrashRow {
-  return { studyInstanceUid: "", instances: 0, bytes: 0, deletedAt: "", actor: "", reason: "", entries: [] };
+  return {
+    studyInstanceUid: "",
+    instances: 0,
+    bytes: 0,
+    deletedAt: "",
+    actor: "",
+    reason: "",
+    entries: [],
+    onHold: false,
+  };
 }
 
 export const TrashRow: MessageFns<TrashRow> = {
@@ -1600,6 +1611,9 @@ export const TrashRow: MessageFns<TrashRow> = {
     }
     for (const v of message.entries) {
       EntryId.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.onHold !== false) {
+      writer.uint32(64).bool(message.onHold);
     }
     return writer;
   },
@@ -1673,6 +1687,14 @@ export const TrashRow: MessageFns<TrashRow> = {
             message.entries.push(EntryId.decode(reader, reader.uint32()));
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.onHold = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1697,6 +1719,7 @@ export const TrashRow: MessageFns<TrashRow> = {
     message.actor = object.actor ?? "";
     message.reason = object.reason ?? "";
     message.entries = object.entries?.map((e) => EntryId.fromPartial(e)) || [];
+    message.onHold = object.onHold ?? false;
     return message;
   },
 };
