@@ -45,6 +45,8 @@ export interface DueStudy {
   studyInstanceUid: string;
   /** 0: metadata objects are still to be written; 1: only the announcement is. */
   settled: number;
+  /** As it was found due, where the store counts that. */
+  revision?: number;
 }
 /** What has arrived becomes what has settled. */
 export interface SettlingStore {

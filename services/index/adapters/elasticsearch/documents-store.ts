@@ -62,19 +62,7 @@ export class Documents {
       const body = operations;
       operations = [];
       bytes = 0;
-      const { items } = await asked('writing', () =>
-        this.client.bulk({
-          operations: body,
-          require_alias: true,
-          filter_path: ['items.*.status', 'items.*._seq_no', 'items.*._primary_term', 'items.*.error.type'],
-        }),
-      );
-      for (const item of items) {
-        const { status, error, _seq_no, _primary_term } = item.index ?? item.create!;
-        if (status === 409) done.push(undefined);
-        else if (status >= 300) throw refused(status, error?.type ?? '');
-        else done.push({ seqNo: _seq_no!, term: _primary_term! });
-      }
+      done.push(...(await Documents.bulk(this.client, 'writing', { operations: body })));
     };
     for (const { index, id, source, at } of writes) {
       const _index = this.name(index);
@@ -88,6 +76,27 @@ export class Documents {
     }
     await flush();
     return done;
+  }
+
+  /** Where each has been written; undefined: its condition did not hold. */
+  static async bulk(
+    client: Client,
+    doing: string,
+    request: { index?: string; operations: (string | object)[] },
+  ): Promise<(At | undefined)[]> {
+    const { items } = await asked(doing, () =>
+      client.bulk({
+        ...request,
+        require_alias: true,
+        filter_path: ['items.*.status', 'items.*._seq_no', 'items.*._primary_term', 'items.*.error.type'],
+      }),
+    );
+    return items.map((item) => {
+      const { status, error, _seq_no, _primary_term } = item.index ?? item.create!;
+      if (status === 409) return undefined;
+      if (status >= 300) throw refused(status, error?.type ?? '');
+      return { seqNo: _seq_no!, term: _primary_term! };
+    });
   }
 
   async delete(index: IndexName, ids: readonly string[]): Promise<void> {

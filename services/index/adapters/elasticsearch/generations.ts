@@ -102,6 +102,7 @@ export class Generations {
       number_of_shards: shards,
       number_of_replicas: replicas,
       refresh_interval: '30s',
+      codec: 'best_compression', // base64, at least, which is a quarter of it
     });
     const body = JSON.stringify({ policy, created: new Date().toISOString() });
     try {

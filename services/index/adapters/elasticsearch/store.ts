@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@elastic/elasticsearch';
 import { GantryError } from '#platform/errors.ts';
 import type {
@@ -15,24 +14,22 @@ import type { EntryId } from '#proto/storage/v1/log.ts';
 import type { RawCommit } from '../../fold/commit.ts';
 import { describe } from '../../fold/describe.ts';
 import type { VersionPolicy } from '../../fold/types.ts';
-import { encodeMetadataObject } from '../../metadata/object.ts';
 import { MetadataReader } from '../../metadata/read.ts';
 import { metadata } from '../../metadata/serve.ts';
-import type { DueStudy, FoldResult, IndexStore, QueryOptions, Rebuilding, SettlingStore } from '../../ports.ts';
+import type { FoldResult, IndexStore, QueryOptions, Rebuilding, SettlingStore } from '../../ports.ts';
 import { conflicts, entries, fates, locate, settled, trash } from '../../questions/queries.ts';
-import { answers, later, type Rows } from '../../questions/reading.ts';
+import { answers, type Rows } from '../../questions/reading.ts';
 import { runSearch } from '../../search/search.ts';
 import type { SearchLimits } from '../../search/settings.ts';
-import { sopHash } from '../../state/sop-hash.ts';
 import { asked, connect, type ElasticOptions } from './client.ts';
-import type { StudySource, StudyState } from './documents.ts';
 import { Documents } from './documents-store.ts';
-import { ElasticFolder, studyWrite } from './folder.ts';
+import { ElasticFolder } from './folder.ts';
 import { type Generation, Generations, type IndexShape } from './generations.ts';
 import { HeadsCache } from './heads-cache.ts';
 import { ElasticReader } from './reader.ts';
 import { ELASTIC_VERSION } from './schema.ts';
 import { ElasticSearchStore } from './search-store.ts';
+import { type Current, ElasticSettling } from './settling.ts';
 
 export interface ElasticIndexOptions extends ElasticOptions, IndexShape {
   policy: VersionPolicy;
@@ -68,16 +65,6 @@ const QUERIES: Record<string, (reader: ElasticReader, args: never) => Rows<unkno
 const LOOK_MS = 1_000;
 /** Questions that run go on in the index in which they began; then it goes. */
 const OLD_MS = 60_000;
-const METADATA_PIECE = 8 * 2 ** 20;
-const SETTLE_ATTEMPTS = 5;
-
-interface Current {
-  generation: Generation;
-  documents: Documents;
-  policy: VersionPolicy;
-  folder: ElasticFolder;
-  number: number;
-}
 
 /** The index in Elasticsearch, for any number of processes at once. */
 export class ElasticIndexStore implements IndexStore {
@@ -86,6 +73,7 @@ export class ElasticIndexStore implements IndexStore {
   readonly #generations: Generations;
   readonly #kept: MetadataReader;
   readonly #heads: HeadsCache;
+  readonly settling: SettlingStore;
   readonly #removals = new Map<NodeJS.Timeout, Generation>();
   #current: Current | undefined;
   #lookedMs = Number.NEGATIVE_INFINITY;
@@ -102,6 +90,14 @@ export class ElasticIndexStore implements IndexStore {
     this.#generations = new Generations(this.#client, options);
     this.#kept = new MetadataReader(options.metadataCacheBytes);
     this.#heads = new HeadsCache(options.metadataCacheBytes);
+    this.settling = new ElasticSettling({
+      client: this.#client,
+      metadata: this.#generations.metadata,
+      kept: this.#kept,
+      heads: this.#heads,
+      now: () => this.#now(),
+      reader: (current) => this.#reader(current),
+    });
   }
 
   /** Which index it is, asked again every second. */
@@ -210,143 +206,6 @@ export class ElasticIndexStore implements IndexStore {
     } finally {
       this.#queries--;
     }
-  }
-
-  readonly settling: SettlingStore = {
-    due: async (beforeMs, limit) => {
-      const { documents, number } = await this.#now();
-      await documents.refresh('studies');
-      const { hits } = await asked('looking for studies to settle', () =>
-        this.#client.search<StudySource>({
-          index: documents.name('studies'),
-          allow_partial_search_results: false,
-          size: Math.min(limit, 10_000),
-          _source: ['tenant', 'uid', 'settled'],
-          query: { bool: { filter: [{ range: { settled: { lt: 2 } } }, { range: { changedMs: { lte: beforeMs } } }] } },
-          sort: [{ settled: 'desc' }, { changedMs: 'asc' }],
-        }),
-      );
-      return hits.hits.map((hit): DueStudy => {
-        const { tenant, uid, settled } = hit._source!;
-        return { generation: number, tenant, study: hit._id!, studyInstanceUid: uid, settled };
-      });
-    },
-    settle: (study) => this.#settle(study),
-    announced: async (study) => void (await this.#settled(study, (source) => source.settled === 1, 2)),
-    giveHeads: async (tenant, commits) => this.#heads.keep(tenant, commits),
-  };
-
-  async #settle(study: DueStudy): Promise<boolean> {
-    const current = await this.#now();
-    if (study.generation !== current.number) return false;
-    const reader = this.#reader(current);
-    const row = await later(reader.study(study.tenant, study.studyInstanceUid));
-    if (!row) return false;
-    const series = await later(reader.seriesOfStudy(row));
-    const names = new Map<string, string>();
-    const replaced: string[] = [];
-    for (const one of series) {
-      const { name, records } = await later(this.#kept.plan(reader, one));
-      const [before = ''] = one.metadata.split('#');
-      if (before !== '' && before !== name) replaced.push(one.metadata);
-      if (name === '' || before === name) {
-        names.set(one.seriesInstanceUid, name === '' ? '' : one.metadata);
-        continue;
-      }
-      const data = encodeMetadataObject(await later(this.#kept.entries(reader, one, records)));
-      const pieces: Buffer[] = [];
-      for (let from = 0; from < data.length; from += METADATA_PIECE)
-        pieces.push(data.subarray(from, from + METADATA_PIECE));
-      for (const [n, piece] of pieces.entries())
-        await asked('writing metadata', () =>
-          this.#client.index({
-            index: this.#generations.metadata,
-            id: `${name}/${n}`,
-            require_alias: true,
-            document: { tenant: study.tenant, data: piece.toString('base64') },
-          }),
-        );
-      names.set(one.seriesInstanceUid, `${name}#${pieces.length}`);
-    }
-    await this.#shareSops(
-      current,
-      reader,
-      study,
-      series.map((one) => one.seriesInstanceUid),
-    );
-    const revisions = new Map(series.map((one) => [one.seriesInstanceUid, one.revision]));
-    const done = await this.#settled(
-      study,
-      (_source, state) =>
-        Object.entries(state.series).every(([uid, summary]) => revisions.get(uid) === summary.revision),
-      1,
-      (state) => {
-        for (const [uid, name] of names) state.series[uid]!.metadata = name;
-      },
-    );
-    if (done)
-      for (const one of replaced) {
-        const [name = '', pieces = '0'] = one.split('#');
-        for (let n = 0; n < Number(pieces); n++)
-          await this.#client.delete({ index: this.#generations.metadata, id: `${name}/${n}` }, { ignore: [404] });
-      }
-    return done;
-  }
-
-  /** What one SOP Instance UID is in two places is told once both have settled: a look-up for each instance stored would be dear. */
-  async #shareSops(current: Current, reader: ElasticReader, study: DueStudy, uids: readonly string[]): Promise<void> {
-    const { documents } = current;
-    await documents.refresh('series', 'blocks');
-    for (const uid of uids) {
-      const scope = {
-        studyInstanceUids: [study.studyInstanceUid],
-        seriesInstanceUids: [uid],
-        sopInstanceUids: [],
-      };
-      const [row] = await later(reader.seriesInScope(study.tenant, scope));
-      if (!row) continue;
-      const hashes = [
-        ...new Set((await later(reader.records(row))).map((one) => sopHash(study.tenant, one.sopInstanceUid))),
-      ];
-      const places = await reader.seriesOfSops(study.tenant, hashes);
-      const others = places.filter((one) => one.study !== study.studyInstanceUid || one.series !== uid);
-      if (others.length === 0) continue;
-      for (const hash of hashes) {
-        const shared = (await reader.seriesOfSops(study.tenant, [hash])).length > 1;
-        if (shared)
-          await documents.write([
-            {
-              index: 'state',
-              id: `shared/${study.tenant}/${hash}`,
-              source: { tenant: study.tenant, kind: 'shared', body: String(hash) },
-              at: undefined,
-            },
-          ]);
-      }
-    }
-  }
-
-  async #settled(
-    study: DueStudy,
-    holds: (source: StudySource, state: StudyState) => boolean,
-    settled: number,
-    change: (state: StudyState) => void = () => {},
-  ): Promise<boolean> {
-    for (let attempt = 0; attempt < SETTLE_ATTEMPTS; attempt++) {
-      const { documents, number } = await this.#now();
-      if (study.generation !== number) return false;
-      const id = String(study.study);
-      const found = await documents.one<StudySource>('studies', id);
-      if (!found) return false;
-      const state = JSON.parse(found.source.state) as StudyState;
-      if (!holds(found.source, state)) return false;
-      change(state);
-      const source = { ...found.source, settled: Math.max(settled, found.source.settled) };
-      const [done] = await documents.write([studyWrite({ id, at: found.at, source, state })]);
-      if (done) return true;
-      await sleep(Math.random() * 50);
-    }
-    return false;
   }
 
   async beginRebuild(): Promise<Rebuilding> {
