@@ -15,8 +15,8 @@ export interface ClusterCampaignResult extends Outcome {
   /** How often each fault was done. */
   faults: Record<string, number>;
   kills: number;
-  /** How long after the last fault everything was found. */
-  caughtUpMs: number;
+  /** How long it took after the last fault until everything was found and compared. */
+  comparedMs: number;
   /** Writes whose fate the proxy hid: applied late, applied without an answer, held back. */
   hidden: { late: number; dropAnswer: number; reorder: number };
 }
@@ -80,7 +80,7 @@ export async function clusterCampaign(options: ClusterCampaignOptions): Promise<
       ...outcome,
       faults,
       kills: Object.entries(faults).reduce((sum, [name, count]) => sum + (name.startsWith('kill') ? count : 0), 0),
-      caughtUpMs: performance.now() - healed,
+      comparedMs: performance.now() - healed,
       hidden: { late, dropAnswer, reorder },
     };
   } finally {

@@ -12,11 +12,15 @@ import {
   TableOfContents,
 } from '#proto/storage/v1/log.ts';
 import type { Commit, VerifyFinding } from '#proto/storage/v1/storage.ts';
+import { eachOf } from '../limiter.ts';
 import type { Alarm, Archive, ObjectRow } from '../ports.ts';
 import { isFolded } from './folded.ts';
 import { isSound } from './pack.ts';
 
 const PROGRESS_EVERY = 10_000;
+const BATCH = 1_000;
+/** Questions and reads under way: an index and a store across a network answer each after milliseconds, and many at once. */
+const AT_A_TIME = 16;
 
 /**
  * The log against the index, both ways, and the bytes against their digests. Log → index: every entry is known, its bytes are where the
@@ -59,32 +63,21 @@ export async function* verify(
   const logged = new Map<string, IdSum>();
   const named = new Set<string>();
   let unread: string | undefined;
-  for await (const commit of commitsAfter([])) {
-    const { lane, sequence } = commit;
-    if (sequence > (end.get(lane) ?? 0)) continue;
-    const byStudy = new Map<string, { id: EntryId; instance: Instance }[]>();
-    const { entries: kinds } = TableOfContents.decode(commit.tableOfContents);
-    noteNamed(kinds);
-    for (const { n, kind } of kinds) {
-      if (kind?.$case !== 'instance' && kind?.$case !== 'large') continue;
-      const { studyInstanceUid } = kind.value;
-      if (options.study !== '' && studyInstanceUid !== options.study) continue;
-      const id = { lane, sequence, n };
-      const rows = byStudy.get(studyInstanceUid) ?? [];
-      rows.push({ id, instance: kind.value });
-      byStudy.set(studyInstanceUid, rows);
-      add(logged, studyInstanceUid, id);
-    }
-    for (const [studyInstanceUid, rows] of byStudy) {
+  for await (const batch of batches()) {
+    // Asked together, since each question may go to another machine; a finding is told when its batch is through.
+    const byStudy = Map.groupBy(batch, ({ instance }) => instance.studyInstanceUid);
+    const fates = new Map<string, Fate>();
+    await eachOf(byStudy, AT_A_TIME, async ([studyInstanceUid, rows]) => {
       const entries = rows.map(({ id }) => id);
-      const fates = new Map<string, Fate>();
       for await (const fate of index.fates(call, { studyInstanceUid, entries })) fates.set(keyOf(fate.id!), fate);
-      for (const { id, instance } of rows) {
-        const problem = await problemOf(id, instance, fates.get(keyOf(id)));
-        if (problem) yield problem;
-        if (++checked % PROGRESS_EVERY === 0) yield note('progress', '');
-      }
-    }
+    });
+    const problems: VerifyFinding[] = [];
+    await eachOf(batch, AT_A_TIME, async ({ id, instance }) => {
+      const problem = await problemOf(id, instance, fates.get(keyOf(id)));
+      if (problem) problems.push(problem);
+      if (++checked % PROGRESS_EVERY === 0) problems.push(note('progress', ''));
+    });
+    yield* problems;
   }
   yield* alarms(); // what reading has met
   if (unread !== undefined) yield report('unreadable-log', unread);
@@ -97,6 +90,29 @@ export async function* verify(
     );
   if (options.study === '') yield* orphans();
   yield note(wrong === 0 ? 'ok-summary' : 'summary', `${checked} instances checked, ${wrong} findings`);
+
+  /** What the log holds of instances up to the heads of the beginning, in pieces that fit into memory. */
+  async function* batches(): AsyncGenerator<{ id: EntryId; instance: Instance }[]> {
+    let batch: { id: EntryId; instance: Instance }[] = [];
+    for await (const { lane, sequence, tableOfContents } of commitsAfter([])) {
+      if (sequence > (end.get(lane) ?? 0)) continue;
+      const { entries } = TableOfContents.decode(tableOfContents);
+      noteNamed(entries);
+      for (const { n, kind } of entries) {
+        if (kind?.$case !== 'instance' && kind?.$case !== 'large') continue;
+        const { studyInstanceUid } = kind.value;
+        if (options.study !== '' && studyInstanceUid !== options.study) continue;
+        const id = { lane, sequence, n };
+        batch.push({ id, instance: kind.value });
+        add(logged, studyInstanceUid, id);
+      }
+      if (batch.length >= BATCH) {
+        yield batch;
+        batch = [];
+      }
+    }
+    if (batch.length > 0) yield batch;
+  }
 
   /** What cannot be read is a finding: the rest is looked at. */
   async function* commitsAfter(after: Position[]): AsyncGenerator<Commit> {
@@ -141,15 +157,19 @@ export async function* verify(
 
   async function* notInLog(): AsyncGenerator<VerifyFinding> {
     const studies = options.study !== '' ? [options.study] : await studiesOf(context, call);
-    for (const study of new Set([...studies, ...logged.keys()])) {
+    const problems: VerifyFinding[] = [];
+    await eachOf(new Set([...studies, ...logged.keys()]), AT_A_TIME, async (study) => {
       const indexed: IdSum = { count: 0, sum: 0n };
       for await (const { id } of index.fates(call, { studyInstanceUid: study, entries: [] })) {
         if (id!.sequence <= (end.get(id!.lane) ?? 0) || !(await cameLater(id!))) mix(indexed, id!);
       }
       const known = logged.get(study) ?? { count: 0, sum: 0n };
       if (known.count < indexed.count || (known.count === indexed.count && known.sum !== indexed.sum))
-        yield report('not-in-log', `study ${study}: the index has ${indexed.count} entries, the log ${known.count}`);
-    }
+        problems.push(
+          report('not-in-log', `study ${study}: the index has ${indexed.count} entries, the log ${known.count}`),
+        );
+    });
+    yield* problems;
   }
 
   async function cameLater({ lane, sequence }: EntryId): Promise<boolean> {

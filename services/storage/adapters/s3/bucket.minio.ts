@@ -7,6 +7,7 @@ import { crc32 } from 'node:zlib';
 import { Client } from 'minio';
 import { GantryError } from '#platform/errors.ts';
 import { bytesPassed } from '#platform/young-buffers.ts';
+import { Limiter } from '../../limiter.ts';
 import {
   type AbandonedUpload,
   type Bucket,
@@ -19,7 +20,6 @@ import {
   realClockwork,
   type Upload,
 } from './bucket.ts';
-import { Limiter } from './limiter.ts';
 import { PART_BYTES } from './limits.ts';
 import { type ListPage, parseListPage } from './list-page.ts';
 

@@ -2,6 +2,7 @@ import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
 import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
+import { eachOf } from '../../limiter.ts';
 import { Alarms } from '../../log/alarms.ts';
 import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
@@ -15,7 +16,6 @@ import { Alive, closeLane, isDead, removeSign, signsOfLife } from './dead-lanes.
 import { byFirst, type Lane, newLane, type Piece, pieceOf } from './lane.ts';
 import { isTransient, LaneReader, type TableRead, whileMerged } from './lane-reader.ts';
 import { type LaneLimits, LaneWriter, NAME_FRESH_MS } from './lane-writer.ts';
-import { eachOf } from './limiter.ts';
 import { type Run, runsOf } from './runs.ts';
 import { assertSameTables, prepareThinned } from './thin.ts';
 

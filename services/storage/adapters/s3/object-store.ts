@@ -1,8 +1,8 @@
 import { GantryError } from '#platform/errors.ts';
+import { Limiter } from '../../limiter.ts';
 import { checkObjectKey, checkTenant } from '../../log/names.ts';
 import type { ObjectRow, ObjectStore } from '../../ports.ts';
 import type { Bucket, Clockwork, Row } from './bucket.ts';
-import { Limiter } from './limiter.ts';
 import { putStream } from './upload.ts';
 
 /** The first request of a read is small, so that its first byte comes early; the next are larger, so that there are few. */
