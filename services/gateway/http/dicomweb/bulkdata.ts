@@ -11,17 +11,17 @@ import type { Located } from '#proto/index/v1/index.ts';
 import type { Reader } from '../../read.ts';
 import { EXPLICIT_VR_LITTLE_ENDIAN } from '../../representation.ts';
 import { covers } from '../accept.ts';
-import { choosePixelType, createPixelReader, locateWithHead, within } from './frames.ts';
+import { choosePixelType, locateWithHead, within } from './frames.ts';
 import { byteSwapped, pixelGeometry } from './pixels.ts';
 import { notFound, type Part, sendParts, sendRanged } from './respond.ts';
 import { etagOf, levelOf, locateRequest, rangesOf } from './retrieve.ts';
 import { dicomwebRoot } from './root.ts';
+import { createValueReader, slice, type Values } from './value-bytes.ts';
 
 const OCTETS = 'application/octet-stream';
 
 /** Bulk values that BulkDataURIs point at, nested ones too (PS3.18 §10.4.1.1.5), and pixel data as a whole (§10.4.1.1.7). */
 export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
-  const pixels = createPixelReader(reader);
   const config = { useCase: 'http.wado.bulkdata', event: 'DICOM Instances Accessed', action: 'R' } as const;
 
   const one = async (request: FastifyRequest, reply: FastifyReply) => {
@@ -39,10 +39,9 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     if (range === undefined && !ranges.some((candidate) => candidate.type === 'application/pdf')) {
       throw new GantryError('not-acceptable', `bulk data is offered as ${OCTETS}`);
     }
-    const whole = await pixels.source(request.call, located);
+    const values = createValueReader(reader, request.call)(located, head);
     const swap = swapOf(located, value.wordBytes);
-    const read = (start: number, end: number) =>
-      pixels.ranges(request.call, located, [{ offset: value.offset + start, length: end - start }], whole);
+    const read = (start: number, end: number) => values.ranges([{ offset: value.offset + start, length: end - start }]);
     const body = () => inOrder(read(0, value.length), swap);
     if (range?.multipart)
       return sendParts(reply, OCTETS, [
@@ -70,9 +69,10 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
       );
     if (!rangesOf(request).some((range) => covers(range, OCTETS)))
       throw new GantryError('not-acceptable', `bulk data is offered as ${OCTETS}`);
+    const valuesOf = createValueReader(reader, request.call);
     const parts: Part[] = [];
     for (const { located: instance, head } of found) {
-      const whole = await pixels.source(request.call, instance);
+      const values = valuesOf(instance, head);
       for (const cut of bulkOf(head)) {
         parts.push({
           headers: {
@@ -80,7 +80,7 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
             'Content-Location': `${instanceUrl(request, instance)}/bulkdata/${cut.path}`,
           },
           length: cut.length,
-          body: () => inOrder(pixels.ranges(request.call, instance, [cut], whole), swapOf(instance, cut.wordBytes)),
+          body: () => inOrder(values.ranges([cut]), swapOf(instance, cut.wordBytes)),
         });
       }
     }
@@ -97,12 +97,13 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     if (found.length === 0) throw new GantryError('not-found', 'there is no pixel data in it');
     const ranges = rangesOf(request);
     const parts: Part[] = [];
-    let first: ReturnType<typeof choosePixelType> | undefined;
+    const valuesOf = createValueReader(reader, request.call);
+    let first: { chosen: ReturnType<typeof choosePixelType>; values: Values } | undefined;
     let places: { offset: number; length: number }[] = [];
     for (const { located, head } of found) {
       const chosen = choosePixelType(located.transferSyntaxUid, ranges);
-      first ??= chosen;
-      const whole = await pixels.source(request.call, located);
+      const values = valuesOf(located, head);
+      first ??= { chosen, values };
       const swap = chosen.native ? swapOf(located, pixelGeometry(head).wordBytes) : 1;
       const syntax = chosen.native ? EXPLICIT_VR_LITTLE_ENDIAN : located.transferSyntaxUid;
       for (const [name, ofPart] of pixelParts(head)) {
@@ -113,27 +114,24 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
             'Content-Location': `${instanceUrl(request, located)}/${name}`,
           },
           length: ofPart.reduce((sum, place) => sum + place.length, 0),
-          body: () => inOrder(pixels.ranges(request.call, located, ofPart, whole), swap),
+          body: () => inOrder(values.ranges(ofPart), swap),
         });
       }
     }
     const [only] = parts;
     const { located } = found[0]!;
-    const { type, range, native } = first!;
+    const { type, range, native } = first!.chosen;
     // A player asks for `*/*` and seeks with Range.
     const single = !range.multipart && (range.type !== '*/*' || type.startsWith('video/'));
     if (!single) return sendParts(reply, type, parts);
     if (parts.length > 1) throw new GantryError('not-acceptable', 'several frames or instances need multipart/related');
-    const whole = await pixels.source(request.call, located);
     const swapped = native && swapOf(located, pixelGeometry(found[0]!.head).wordBytes) > 1;
     return sendRanged(request, reply, {
       type: only!.headers['Content-Type']!,
       etag: etagOf(located, '-pixels'),
       length: only!.length!,
       read: (start, end) =>
-        swapped
-          ? slice(only!.body(), start, end)
-          : pixels.ranges(request.call, located, within(places, start, end), whole),
+        swapped ? slice(only!.body(), start, end) : first!.values.ranges(within(places, start, end)),
     });
   }
 
@@ -218,14 +216,4 @@ export function fragmentRanges(head: Head): { offset: number; length: number }[]
     at += 8 + length;
     return range;
   });
-}
-
-async function* slice(source: AsyncIterable<Buffer>, start: number, end: number): AsyncGenerator<Buffer> {
-  let at = 0;
-  for await (const chunk of source) {
-    const from = Math.max(start - at, 0);
-    const to = Math.min(end - at, chunk.length);
-    if (to > from) yield chunk.subarray(from, to);
-    at += chunk.length;
-  }
 }

@@ -1,10 +1,7 @@
-import { promisify } from 'node:util';
-import { inflateRaw } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { framePlaces } from '#dicom/frames.ts';
 import { decodeHead, type Head } from '#dicom/head.ts';
 import { encodingOf } from '#dicom/uids.ts';
-import type { Call } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Settings } from '#platform/module.ts';
 import type { Located } from '#proto/index/v1/index.ts';
@@ -14,6 +11,7 @@ import { covers, type MediaRange } from '../accept.ts';
 import { byteSwapped, pixelGeometry, shifted } from './pixels.ts';
 import { notFound, type Part, sendParts, sendRanged } from './respond.ts';
 import { etagOf, levelOf, locateRequest, rangesOf } from './retrieve.ts';
+import { createValueReader } from './value-bytes.ts';
 
 const OCTETS = 'application/octet-stream';
 
@@ -100,42 +98,6 @@ export function choosePixelType(
   );
 }
 
-/** The bytes of one value or frame of a stored instance, wherever its data set hides it. */
-export function createPixelReader(reader: Reader) {
-  /** Deflated data sets have no ranges: they are inflated once for a request, within the limits of the skimmer that admitted them. */
-  async function inflated(call: Call, located: Located): Promise<Buffer> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of reader.read(call, located, {
-      start: located.dataSetOffset,
-      end: reader.fileLength(located),
-    }))
-      chunks.push(chunk);
-    return inflate(Buffer.concat(chunks), { maxOutputLength: INFLATED_MAX });
-  }
-  /** Ranges are relative to the (inflated) data set. */
-  async function* ranges(
-    call: Call,
-    located: Located,
-    wanted: readonly { offset: number; length: number }[],
-    whole?: Buffer,
-  ): AsyncGenerator<Buffer> {
-    for (const { offset, length } of wanted) {
-      if (whole !== undefined) yield whole.subarray(offset, offset + length);
-      else
-        yield* reader.read(call, located, {
-          start: located.dataSetOffset + offset,
-          end: located.dataSetOffset + offset + length,
-        });
-    }
-  }
-  const source = async (call: Call, located: Located) =>
-    encodingOf(located.transferSyntaxUid) === 'deflated' ? await inflated(call, located) : undefined;
-  return { ranges, source };
-}
-
-const inflate = promisify<Buffer, { maxOutputLength: number }, Buffer>(inflateRaw);
-const INFLATED_MAX = 2 ** 31 - 1; // the most one Buffer of inflated data set may take; larger deflated sets are not admitted
-
 /** The one instance of a path, with its head. */
 export async function locateWithHead(
   reader: Reader,
@@ -148,7 +110,6 @@ export async function locateWithHead(
 
 /** WADO-RS frames (PS3.18 §10.4.1.1.6): ranges of the kept bytes, never decoded. */
 export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Settings): void {
-  const pixels = createPixelReader(reader);
   const handler = async (request: FastifyRequest, reply: FastifyReply) => {
     const numbers = parseFrameList((request.params as { frames: string }).frames, settings.number('http.framesMax'));
     const { located, head } = await locateWithHead(reader, request);
@@ -160,14 +121,14 @@ export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Sett
     const places = framePlaces(head);
     const beyond = numbers.find((number) => number > places.count);
     if (beyond !== undefined) throw new GantryError('not-found', `this instance has ${places.count} frames`);
-    const whole = await pixels.source(request.call, located);
+    const values = createValueReader(reader, request.call)(located, head);
     const syntax = native ? EXPLICIT_VR_LITTLE_ENDIAN : located.transferSyntaxUid;
     const swap = encodingOf(located.transferSyntaxUid) === 'bigEndian' ? pixelGeometry(head).wordBytes : 1;
 
     const frames = numbers.map((number) => {
       const place = places.place(number - 1);
       const length = place.ranges.reduce((sum, one) => sum + one.length, 0);
-      const raw = () => pixels.ranges(request.call, located, place.ranges, whole);
+      const raw = () => values.ranges(place.ranges);
       const body = () =>
         place.bitShift !== undefined && place.bitShift > 0
           ? shifted(raw(), place.bitShift, pixelGeometry(head).frameBits)
@@ -189,7 +150,7 @@ export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Sett
         type: content,
         etag: etagOf(located, `-f${only.number}`),
         length: only.length,
-        read: (start, end) => pixels.ranges(request.call, located, within(only.place.ranges, start, end), whole),
+        read: (start, end) => values.ranges(within(only.place.ranges, start, end)),
       });
     }
     const base = request.url.split('?')[0]!.replace(/\/frames\/[^/]*$/, '/frames');

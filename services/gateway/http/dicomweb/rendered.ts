@@ -7,9 +7,10 @@ import type { Located } from '#proto/index/v1/index.ts';
 import type { Reader } from '../../read.ts';
 import { covers } from '../accept.ts';
 import { fragmentRanges } from './bulkdata.ts';
-import { createPixelReader, locateWithHead, MEDIA_TYPES, within } from './frames.ts';
+import { locateWithHead, MEDIA_TYPES, within } from './frames.ts';
 import { notFound, sendRanged } from './respond.ts';
 import { etagOf, levelOf, locateRequest, rangesOf } from './retrieve.ts';
+import { createValueReader } from './value-bytes.ts';
 
 const ENCAPSULATED_DOCUMENT = 0x00420011;
 const MIME_TYPE = 0x00420012;
@@ -30,8 +31,6 @@ const DOCUMENT_HEADERS = {
  * video, goes out as it is. Pictures need a decoder, which `render` will bring: 406 says so.
  */
 export function renderedRoutes(app: FastifyInstance, reader: Reader): void {
-  const pixels = createPixelReader(reader);
-
   const shown = async (request: FastifyRequest, reply: FastifyReply) => {
     const { located, head } = await locateWithHead(reader, request);
     const found = documentOf(head) ?? videoOf(located, head);
@@ -40,7 +39,7 @@ export function renderedRoutes(app: FastifyInstance, reader: Reader): void {
     const asked = rangesOf(request).some((range) => !range.multipart && covers(range, found.type));
     if (!asked && found.type !== 'application/pdf')
       throw new GantryError('not-acceptable', `this instance is shown as ${found.type}`);
-    const whole = await pixels.source(request.call, located);
+    const values = createValueReader(reader, request.call)(located, head);
     if (found.type === 'application/pdf') reply.headers(DOCUMENT_HEADERS);
     const { inline, places } = found;
     return sendRanged(request, reply, {
@@ -48,9 +47,7 @@ export function renderedRoutes(app: FastifyInstance, reader: Reader): void {
       etag: etagOf(located, '-rendered'),
       length: inline?.length ?? places.reduce((sum, place) => sum + place.length, 0),
       read: (start, end) =>
-        inline === undefined
-          ? pixels.ranges(request.call, located, within(places, start, end), whole)
-          : once(inline.subarray(start, end)),
+        inline === undefined ? values.ranges(within(places, start, end)) : once(inline.subarray(start, end)),
     });
   };
   const refused = async (request: FastifyRequest) => {
