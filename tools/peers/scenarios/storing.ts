@@ -143,7 +143,7 @@ export function storing(the: () => Scene): void {
 
   test('a sender finds what it stored: C-FIND on the same association, and on the next', async () => {
     const { dimse } = the();
-    const sent = the().makeSeries(20);
+    const sent = the().makeSeries(10);
     const keys = {
       '0020000D': { vr: 'UI', Value: [sent[0]!.study] },
       '0020000E': { vr: 'UI', Value: [sent[0]!.series] },
@@ -155,7 +155,7 @@ export function storing(the: () => Scene): void {
         assert.deepEqual(values(await dimse.findOn(association, image), '00080018'), sopsOf(sent.slice(0, n + 1)));
       }
     });
-    for (let n = 0; n < 10; n++) {
+    for (let n = 0; n < 5; n++) {
       const [one] = the().makeSeries(1);
       await dimse.store([one!]);
       const rows = await dimse.find({ ...image, ...study(one!), '0020000E': { vr: 'UI', Value: [one!.series] } });
@@ -168,7 +168,7 @@ export function storing(the: () => Scene): void {
       const { web } = the();
       const agent = oneConnection();
       const asking = connection === 'the same connection' ? { agent } : {};
-      for (let n = 0; n < 20; n++) {
+      for (let n = 0; n < 8; n++) {
         const one = the().make();
         assert.equal((await web.stow([one.part10], asking)).status, 200);
         const rows = await web.qido('/instances', { StudyInstanceUID: one.study }, asking);
