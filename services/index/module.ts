@@ -63,6 +63,7 @@ export const indexModule: Module = {
     const follower = new Follower(data, store, events, turn);
     const rebuilder = new Rebuilder({ data, store, follower, log, alone: opened.alone });
     if (opened.outdated) rebuilder.mend(opened.stillOutdated);
+    else rebuilder.tidy();
     const settler = new Settler({
       store,
       data,

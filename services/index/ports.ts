@@ -21,6 +21,8 @@ export interface IndexStore {
   settling: SettlingStore;
   /** A second, empty index beside this one; `complete` puts it in this one's place while queries go on. */
   beginRebuild(): Promise<Rebuilding>;
+  /** Removes what rebuilds that were killed have left behind; called while none runs. Absent: a start does that. */
+  tidy?(): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -48,6 +48,16 @@ export class Rebuilder {
     return this.#running;
   }
 
+  /** A rebuild that was killed could not clean up: a later start does, or the next rebuild. */
+  tidy(): void {
+    const { store, log, alone = (_signal, work) => work() } = this.#options;
+    if (!store.tidy) return;
+    alone(this.#stop.signal, () => store.tidy!()).catch((error) => {
+      if (!this.#stop.signal.aborted)
+        log.warn({ err: error }, 'what killed rebuilds left behind could not be removed; the next start tries again');
+    });
+  }
+
   /** For a gap, which the follower meets at each look: not again at once when the last attempt failed. */
   mend(wanted?: () => Promise<boolean>): void {
     if (performance.now() < this.#notBefore) return;
@@ -97,6 +107,7 @@ export class Rebuilder {
     const { data, store, follower, log } = this.#options;
     const began = performance.now();
     this.#commits = this.#instances = 0;
+    await store.tidy?.();
     const rebuilding = await store.beginRebuild();
     const catchUp = async (): Promise<void> => {
       for (const tenant of new Set([...follower.tenants, ...(await store.tenants())]))

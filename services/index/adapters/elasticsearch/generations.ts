@@ -32,6 +32,10 @@ export class Generations {
   get #alias(): string {
     return `${this.#shape.prefix}-studies`;
   }
+  /** On what a rebuild is still building: only that may take the index's place, and only that is nobody's once no rebuild runs. */
+  get #building(): string {
+    return `${this.#shape.prefix}-building`;
+  }
   get metadata(): string {
     return `${this.#shape.prefix}-metadata-v1`;
   }
@@ -82,23 +86,28 @@ export class Generations {
     const n = (current?.n ?? 0) + 1;
     const name = `${this.#shape.prefix}-v${ELASTIC_VERSION}-${n}x${randomBytes(4).toString('hex')}`;
     const generation = { name, version: ELASTIC_VERSION, n };
-    await this.#make(generation, policy);
+    await this.#make(generation, policy, [this.#building]);
     return generation;
   }
 
-  async #make(generation: Generation, policy: VersionPolicy): Promise<void> {
+  async #make(generation: Generation, policy: VersionPolicy, marks: readonly string[] = []): Promise<void> {
     const { shards, replicas, refreshIntervalMs } = this.#shape;
     for (const name of NAMES)
-      await this.#create(`${generation.name}-${name}-0`, `${generation.name}-${name}`, INDICES[name], {
-        number_of_shards: name === 'state' || name === 'patients' ? 1 : shards,
-        number_of_replicas: replicas,
-        refresh_interval: `${refreshIntervalMs}ms`,
-        codec: name === 'series' || name === 'blocks' ? 'best_compression' : 'default',
-        ...(name === 'studies'
-          ? { sort: { field: ['o00080020', 'o00080030', 'uid'], order: ['desc', 'desc', 'desc'] } }
-          : {}),
-      });
-    await this.#create(`${this.metadata}-0`, this.metadata, METADATA, {
+      await this.#create(
+        `${generation.name}-${name}-0`,
+        [`${generation.name}-${name}`, ...(name === 'studies' ? marks : [])],
+        INDICES[name],
+        {
+          number_of_shards: name === 'state' || name === 'patients' ? 1 : shards,
+          number_of_replicas: replicas,
+          refresh_interval: `${refreshIntervalMs}ms`,
+          codec: name === 'series' || name === 'blocks' ? 'best_compression' : 'default',
+          ...(name === 'studies'
+            ? { sort: { field: ['o00080020', 'o00080030', 'uid'], order: ['desc', 'desc', 'desc'] } }
+            : {}),
+        },
+      );
+    await this.#create(`${this.metadata}-0`, [this.metadata], METADATA, {
       number_of_shards: shards,
       number_of_replicas: replicas,
       refresh_interval: '30s',
@@ -116,11 +125,11 @@ export class Generations {
     }
   }
 
-  async #create(index: string, alias: string, properties: object, settings: object): Promise<void> {
+  async #create(index: string, aliases: readonly string[], properties: object, settings: object): Promise<void> {
     try {
       await this.#client.indices.create({
         index,
-        aliases: { [alias]: {} },
+        aliases: Object.fromEntries(aliases.map((alias) => [alias, {}])),
         settings: { index: settings },
         mappings: { dynamic: 'strict', properties: properties as never },
       });
@@ -130,17 +139,53 @@ export class Generations {
     }
   }
 
-  /** Fails where another process has put its own there meanwhile. */
+  /** Fails where another process has put its own there meanwhile, or has taken this one for forgotten. */
   async swap(from: Generation | undefined, to: Generation): Promise<void> {
     const alias = this.#alias;
     await asked('putting an index in the place of another', () =>
       this.#client.indices.updateAliases({
         actions: [
           ...(from ? [{ remove: { index: `${from.name}-studies-0`, alias, must_exist: true } }] : []),
+          { remove: { index: `${to.name}-studies-0`, alias: this.#building, must_exist: true } },
           { add: { index: `${to.name}-studies-0`, alias } },
         ],
       }),
     );
+  }
+
+  /**
+   * What is left of others, while no rebuild runs: `forgotten` by rebuilds that were killed, and can take nobody's place any more; and `former`
+   * ones that nobody removed, because the process that had built the next was killed within the minute.
+   */
+  async left(): Promise<{ forgotten: Generation[]; former: Generation[] }> {
+    const left = { forgotten: [] as Generation[], former: [] as Generation[] };
+    const current = await this.current();
+    if (!current) return left; // the first is being made
+    const found = await asked('looking for forgotten indices', () =>
+      this.#client.indices.getAlias({ index: `${this.#shape.prefix}-v*-studies-0` }),
+    );
+    for (const [index, { aliases }] of Object.entries(found)) {
+      const generation = this.#parse(index);
+      if (!generation || generation.name === current.name) continue;
+      if (this.#building in aliases) {
+        // In one step with what would put it in the index's place: one of the two fails.
+        if (await this.#unmark(index)) left.forgotten.push(generation);
+      } else if (this.#alias in aliases) continue;
+      else left.former.push(generation);
+    }
+    return left;
+  }
+
+  async #unmark(index: string): Promise<boolean> {
+    try {
+      await this.#client.indices.updateAliases({
+        actions: [{ remove: { index, alias: this.#building, must_exist: true } }],
+      });
+      return true;
+    } catch (error) {
+      if (isStatus(error, 404)) return false; // it is the index now, or gone
+      return asked('removing a forgotten index', () => Promise.reject(error));
+    }
   }
 
   async remove(generation: Generation): Promise<void> {

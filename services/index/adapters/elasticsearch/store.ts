@@ -208,6 +208,12 @@ export class ElasticIndexStore implements IndexStore {
     }
   }
 
+  async tidy(): Promise<void> {
+    const { forgotten, former } = await this.#generations.left();
+    for (const generation of forgotten) await this.#generations.remove(generation);
+    for (const generation of former) this.#removeLater(generation);
+  }
+
   async beginRebuild(): Promise<Rebuilding> {
     const before = await this.#generations.current();
     const generation = await this.#generations.beside(before, this.#options.policy);
@@ -234,7 +240,7 @@ export class ElasticIndexStore implements IndexStore {
   #removeLater(generation: Generation): void {
     const timer = setTimeout(() => {
       this.#removals.delete(timer);
-      this.#generations.remove(generation).catch(() => {}); // it is removed at the next rebuild, or by hand: it costs only room
+      this.#generations.remove(generation).catch(() => {}); // `tidy` of another start finds it: it costs only room
     }, OLD_MS).unref();
     this.#removals.set(timer, generation);
   }
