@@ -1,6 +1,7 @@
 import type { Call } from '#platform/call.ts';
 import type { Entry, EntryId, Place, Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
+import type { WrittenEntry } from './log/kinds.ts';
 
 /**
  * What storage needs from whatever keeps its bytes. Adapters: the file system (adapters/fs), S3 (adapters/s3). Each port has a
@@ -11,7 +12,7 @@ export type EntryKind = NonNullable<Entry['kind']>;
 
 /** One entry to be appended. Only `instance` has a body: the whole Part 10 file, in the pieces in which it arrived. */
 export interface NewEntry {
-  readonly kind: EntryKind;
+  readonly kind: WrittenEntry;
   readonly body?: readonly Buffer[];
 }
 

@@ -272,6 +272,9 @@ const HOUSE: Record<string, string> = {
   'tools/x.sh': '#!/usr/bin/env bash\necho x\n',
   'proto/gantry/index/v1/index.proto':
     'syntax = "proto3";\npackage gantry.index.v1;\nservice Index {\n  rpc Get(GetRequest) returns (GetResponse);\n}\nmessage GetRequest {\n  string uid = 1;\n}\nmessage GetResponse {\n  int64 count = 1;\n}\n',
+  'proto/gantry/storage/v1/log.proto':
+    'syntax = "proto3";\npackage gantry.storage.v1;\nmessage Entry {\n  uint32 n = 1;\n  oneof kind {\n    Hold hold = 10;\n  }\n}\nmessage Hold {\n  bool on = 1;\n}\n',
+  'services/storage/log/kinds.ts': 'export const WRITTEN = { hold: true };\n',
 };
 
 /** A house in order, and then with `changes` made to it. */
@@ -297,11 +300,18 @@ function house(changes: Record<string, string> = {}): string {
   run('git', 'init', '--quiet');
   run('buf', 'generate');
   run('buf', 'build', 'proto', '--exclude-source-info', '-o', 'proto/image.binpb');
+  run('git', 'add', '.');
+  run('git', '-c', 'user.name=x', '-c', 'user.email=x@x.example', 'commit', '--quiet', '-m', 'a release');
+  run('git', 'tag', 'v1');
   put(changes);
+  // What was added to a proto is recorded where nothing was taken away, as `make proto` does.
+  if (changes[LOG] !== undefined) run('buf', 'build', 'proto', '--exclude-source-info', '-o', 'proto/image.binpb');
   return root;
 }
 
 const PROTO = 'proto/gantry/index/v1/index.proto';
+const LOG = 'proto/gantry/storage/v1/log.proto';
+const WITH_NOTE = HOUSE[LOG]!.replace('Hold hold = 10;', 'Hold hold = 10;\n    Hold note = 11;');
 const WRONG: Record<string, { changes: Record<string, string>; says: RegExp }[]> = {
   'types (tsc)': [
     {
@@ -328,7 +338,7 @@ const WRONG: Record<string, { changes: Record<string, string>; says: RegExp }[]>
     { changes: { [PROTO]: HOUSE[PROTO]!.replace('string uid', 'string Uid') }, says: /lower_snake_case/ },
     {
       changes: { 'buf.yaml': 'version: v2\nmodules:\n  - path: proto\n    excludes: [proto/gantry/index]\n' },
-      says: /buf sees 0 protos of 1/,
+      says: /buf sees 1 protos of 2/,
     },
   ],
   'protos stay compatible (buf breaking)': [
@@ -337,6 +347,20 @@ const WRONG: Record<string, { changes: Record<string, string>; says: RegExp }[]>
     {
       changes: { [PROTO]: HOUSE[PROTO]!.replace('int64 count = 1;', 'int64 count = 1;\n  int64 more = 2;') },
       says: /latest additions/,
+    },
+  ],
+  'entries are read a release before they are written': [
+    {
+      changes: {
+        [LOG]: WITH_NOTE,
+        'services/storage/log/kinds.ts': 'export const WRITTEN = { hold: true, note: true };\n',
+      },
+      says: /note is written, and v1 cannot read it/,
+    },
+    { changes: { [LOG]: WITH_NOTE }, says: /does this release write note\?/ },
+    {
+      changes: { 'services/storage/log/kinds.ts': 'export const WRITTEN = { hold: true, memo: false };\n' },
+      says: /memo is no kind of entry/,
     },
   ],
   'generated code is current': [
@@ -366,3 +390,10 @@ for (const check of CHECKS) {
     }
   });
 }
+
+test('check: an entry that is read, and not written yet, is what the release before a new kind looks like', async () => {
+  const { run } = CHECKS.find(({ name }) => name.startsWith('entries are read'))!;
+  const kinds = 'export const WRITTEN = { hold: true, note: false };\n';
+  const outcome = await run(house({ [LOG]: WITH_NOTE, 'services/storage/log/kinds.ts': kinds }));
+  assert.deepEqual(outcome, { ok: true, looked: '2 kinds against v1', problems: [] });
+});

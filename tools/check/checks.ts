@@ -1,6 +1,6 @@
 // What `make check` runs. Each check says how much it looked at; a check that looked at less than there is has failed.
 import { realpathSync } from 'node:fs';
-import { checkBreaking, checkGenerated, checkLint } from './proto.ts';
+import { checkBreaking, checkGenerated, checkKinds, checkLint } from './proto.ts';
 import { judge, RULES, type Rule } from './rules.ts';
 import { run } from './run.ts';
 import { readCheckout, type SourceFile } from './source.ts';
@@ -24,6 +24,7 @@ export const CHECKS: Check[] = [
   { name: 'format and lint (biome)', run: checkBiome },
   { name: 'protos (buf lint)', run: checkLint },
   { name: 'protos stay compatible (buf breaking)', run: checkBreaking },
+  { name: 'entries are read a release before they are written', run: checkKinds },
   { name: 'generated code is current', run: checkGenerated },
   { name: 'scripts parse (bash -n)', run: checkScripts },
   { name: 'house rules', run: async (root) => checkRules(readCheckout(root)) },

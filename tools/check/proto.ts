@@ -5,6 +5,7 @@
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type { Outcome } from './checks.ts';
 import { run } from './run.ts';
 import { readCheckout } from './source.ts';
@@ -33,12 +34,8 @@ export async function checkBreaking(root: string): Promise<Outcome> {
     if (messages < 1) problems.push(`${IMAGE} describes no message`);
     problems.push(...(await breaking(root, IMAGE)));
 
-    const tag = (await run(root, 'git', 'describe', '--tags', '--abbrev=0', '--match', 'v*')).stdout.trim();
-    const released = join(temporary, 'released.binpb');
-    // A tag from before there was an image has none to compare with.
-    const extracted =
-      tag !== '' && (await run(root, 'bash', '-c', `git show '${tag}:${IMAGE}' >'${released}'`)).status === 0;
-    if (extracted) problems.push(...(await breaking(root, released)));
+    const released = await lastRelease(root, temporary);
+    if (released) problems.push(...(await breaking(root, released.image)));
 
     const current = join(temporary, 'image.binpb');
     await run(root, 'buf', ...BUILD, '-o', current);
@@ -48,8 +45,53 @@ export async function checkBreaking(root: string): Promise<Outcome> {
     ) {
       problems.push(`${IMAGE} does not hold the latest additions: make proto`);
     }
-    return { ok: problems.length === 0, looked: `against ${IMAGE}${extracted ? ` and ${tag}` : ''}`, problems };
+    return { ok: problems.length === 0, looked: `against ${IMAGE}${released ? ` and ${released.tag}` : ''}`, problems };
   });
+}
+
+/** The record as the last tagged release had it; a tag from before there was a record has none to compare with. */
+async function lastRelease(root: string, temporary: string): Promise<{ tag: string; image: string } | undefined> {
+  const tag = (await run(root, 'git', 'describe', '--tags', '--abbrev=0', '--match', 'v*')).stdout.trim();
+  const image = join(temporary, 'released.binpb');
+  const extracted =
+    tag !== '' && (await run(root, 'bash', '-c', `git show '${tag}:${IMAGE}' >'${image}'`)).status === 0;
+  return extracted ? { tag, image } : undefined;
+}
+
+const KINDS = 'services/storage/log/kinds.ts';
+
+/** An entry of the log is written only once the last release can read it: processes of both run at once while one is rolled out. */
+export async function checkKinds(root: string): Promise<Outcome> {
+  return withTemporary(async (temporary) => {
+    const { WRITTEN } = (await import(pathToFileURL(join(root, KINDS)).href)) as { WRITTEN: Record<string, boolean> };
+    const known = await kindsOf(root, IMAGE);
+    const released = await lastRelease(root, temporary);
+    const before = released ? await kindsOf(root, released.image) : known;
+    const problems = Object.entries(WRITTEN).flatMap(([kind, written]) => {
+      if (!known.includes(kind)) return [`${KINDS}: ${kind} is no kind of entry in the log's proto`];
+      return written && !before.includes(kind)
+        ? [
+            `${KINDS}: ${kind} is written, and ${released?.tag} cannot read it: false, until a release that reads it is out`,
+          ]
+        : [];
+    });
+    problems.push(
+      ...known.filter((kind) => !(kind in WRITTEN)).map((kind) => `${KINDS}: does this release write ${kind}?`),
+    );
+    const looked = `${known.length} kinds${released ? ` against ${released.tag}` : ', no release before'}`;
+    return { ok: problems.length === 0 && known.length > 0, looked, problems };
+  });
+}
+
+interface Described {
+  file: { name: string; messageType: { name: string; field: { name: string; oneofIndex?: number }[] }[] }[];
+}
+async function kindsOf(root: string, image: string): Promise<string[]> {
+  const { stdout } = await run(root, 'buf', 'build', image, '-o', '-#format=json');
+  const { file } = JSON.parse(stdout) as Described;
+  const log = file.find(({ name }) => name.endsWith('storage/v1/log.proto'));
+  const fields = log?.messageType.find(({ name }) => name === 'Entry')?.field ?? [];
+  return fields.filter(({ oneofIndex }) => oneofIndex !== undefined).map(({ name }) => name);
 }
 
 async function breaking(root: string, against: string): Promise<string[]> {
