@@ -158,3 +158,28 @@ test('a position in a lane that has long ended is reached, though nothing new sp
   assert.equal(await reached([{ ...old, sequence: 6 }], 1), false);
   await follower.stop();
 });
+
+test('while nobody waits folds keep a pace and gather; whoever waits is not held up by it', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] }); // the pace ends when this test says so
+  t.mock.method(performance, 'now', () => 1_000_000);
+  const { log, store, follower, reached } = following();
+  const turns = async (): Promise<void> => {
+    for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  follower.wake('main', log.add());
+  await turns();
+  assert.deepEqual(store.sizes, [1], 'the first is folded at once');
+  for (let i = 0; i < 5; i++) {
+    follower.wake('main', log.add());
+    await turns();
+  }
+  assert.deepEqual(store.sizes, [1], 'the next ones gather');
+  t.mock.timers.tick(100); // an instance is to be found within so long
+  await turns();
+  assert.deepEqual(store.sizes, [1, 5]);
+  follower.wake('main', log.add());
+  await turns();
+  assert.equal(await reached([log.add()]), true);
+  assert.deepEqual(store.sizes, [1, 5, 2], 'without the clock having moved');
+  await follower.stop();
+});

@@ -125,3 +125,41 @@ await import(${JSON.stringify(real.href)});`,
     rmSync(directory, { recursive: true });
   }
 });
+
+test('a settler that dies is replaced: the study that killed it is told, and the next one settles', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gantry-index-'));
+  const marker = join(directory, 'die');
+  const file = join(directory, 'reader.mjs');
+  const real = new URL('./reader.worker.ts', import.meta.url);
+  writeFileSync(
+    file,
+    `import { existsSync } from 'node:fs';
+import { parentPort } from 'node:worker_threads';
+parentPort.on('message', ({ args }) => {
+  if (args?.name === 'metadataObjects' && existsSync(${JSON.stringify(marker)})) throw new Error('out of memory');
+});
+await import(${JSON.stringify(real.href)});`,
+  );
+  const deaths: string[] = [];
+  const store = new SqliteIndexStore(
+    optionsOf(directory),
+    (_what, { message }) => deaths.push(message),
+    pathToFileURL(file),
+  );
+  try {
+    const lane = '01AAAAAAAAAAAAAAAAAAAAAAAA';
+    const { instance: value } = makeInstance({ study: '1.2', series: '1.2.1', sop: '1.2.1.1' });
+    const entries = [{ n: 0, stamp: '0000000003e80000', kind: { $case: 'instance' as const, value } }];
+    const toc = { formatVersion: 1, tenant: 'main', lane, sequence: 1, entries };
+    await store.fold('main', [{ lane, sequence: 1, tableOfContents: TableOfContents.encode(toc).finish() }]);
+    const [due] = await store.settling.due(Number.MAX_SAFE_INTEGER, 10);
+    writeFileSync(marker, '');
+    await assert.rejects(store.settling.settle(due!), { code: 'unavailable' });
+    assert.deepEqual(deaths, ['out of memory']);
+    rmSync(marker);
+    assert.equal(await store.settling.settle(due!), true);
+  } finally {
+    await store.close();
+    rmSync(directory, { recursive: true });
+  }
+});
