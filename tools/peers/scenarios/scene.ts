@@ -66,6 +66,19 @@ export async function eventually<T>(
   }
 }
 
+/** How long a sender's own query waits for what the sender stored (WAIT_MS of services/gateway/read-your-writes.ts). */
+const OWN_WAIT_MS = 5_000;
+
+/** A sender's own query on its own connection: an answer that came before the wait was over holds what the sender stored. */
+export async function own(what: string, look: () => Promise<boolean>): Promise<void> {
+  await eventually(what, async () => {
+    const asked = Date.now();
+    if (await look()) return true;
+    if (Date.now() - asked < OWN_WAIT_MS) throw new Error(`${what}: answered without what its sender had stored`);
+    return false;
+  });
+}
+
 export const first = (row: JsonDataSet | undefined, tag: string): unknown => row?.[tag]?.Value?.[0];
 export const values = (rows: readonly JsonDataSet[], tag: string): string[] =>
   rows.map((row) => String(first(row, tag))).sort();
