@@ -25,7 +25,7 @@ function archive() {
       objects.set(one.place.object, bytes.subarray(Number(one.place.offset)));
     }
   };
-  const hooks: { onBreak?: () => void } = {};
+  const hooks: { onBreak?: () => void; failure?: GantryError } = {};
   const context = {
     client: (service: unknown) => {
       assert.equal(service, IndexService);
@@ -49,7 +49,7 @@ function archive() {
               if (breakAt !== undefined && place.offset + at >= breakAt) {
                 breakAt = undefined;
                 hooks.onBreak?.();
-                throw new GantryError('not-found', 'it has moved');
+                throw hooks.failure ?? new GantryError('not-found', 'it has moved');
               }
               yield bytes.subarray(place.offset + at, place.offset + Math.min(at + 3, place.length));
             }
@@ -121,6 +121,36 @@ test('what is gone for good is not-found, not asked for for ever', async () => {
   await assert.rejects(all(store.reader.read(call, { ...lost, place: { ...lost.place!, object: 'away' } })), {
     code: 'not-found',
   });
+});
+
+test('who reads breaks off amid a body: it goes on at the same byte, as often as it gets further, and not before the first', async () => {
+  const store = archive();
+  store.hooks.failure = new GantryError('unavailable', 'the connection broke inside the answer');
+  const one = store.add(1, Buffer.from('abcdefghijklmnopqrstuvwxyz'));
+  let breaks = 0;
+  store.hooks.onBreak = () => {
+    if (++breaks < 3) store.breakNext(6 * (breaks + 1));
+  };
+  store.breakNext(6);
+  assert.equal(await all(store.reader.read(call, one)), 'abcdefghijklmnopqrstuvwxyz');
+  assert.equal(breaks, 3);
+  assert.equal(store.reads.length, 4);
+  const two = store.add(2, Buffer.from('0123456789'));
+  breaks = 2;
+  store.breakNext(6);
+  let files = '';
+  for await (const { file, chunk, first } of store.reader.readFiles(call, [two, two]))
+    files += `${first ? `${file.sopInstanceUid} ` : ''}${chunk}`;
+  assert.equal(files, '1.1.2 01234567891.1.2 0123456789');
+  // Twice at the same byte, or before there was one.
+  store.hooks.onBreak = () => store.breakNext(6);
+  store.breakNext(6);
+  await assert.rejects(all(store.reader.read(call, one)), { code: 'unavailable' });
+  store.hooks.onBreak = () => {};
+  store.breakNext(0);
+  const before = store.reads.length;
+  await assert.rejects(all(store.reader.read(call, one)), { code: 'unavailable' });
+  assert.equal(store.reads.length, before + 1);
 });
 
 test('fewer bytes than the entry says is damage, never a short file', async () => {

@@ -47,7 +47,10 @@ export function createReader(context: Context) {
     return same;
   }
 
-  /** Bytes of one file; on `not-found` it resolves the place once more and goes on at the same byte. */
+  /**
+   * Bytes of one file. On `not-found` it resolves the place once more and goes on at the same byte; where the process that read it, or its
+   * store, breaks off amid the body, it goes on with the next: nothing is sent twice, and whoever asked need not ask again.
+   */
   async function* read(call: Call, located: Located, range?: Range): AsyncGenerator<Buffer> {
     const { start, end } = range ?? { start: 0, end: fileLength(located) };
     let at = start;
@@ -63,9 +66,9 @@ export function createReader(context: Context) {
           throw new GantryError('damaged', `instance ${located.sopInstanceUid} is shorter than its entry says`);
       } catch (error) {
         // Once for each byte that it stops at: a large file may move more than once while somebody slow reads it.
-        if (resolvedAt === at || !(error instanceof GantryError) || error.code !== 'not-found') throw error;
+        if (resolvedAt === at || !resumes(error, at > start)) throw error;
         resolvedAt = at;
-        place = (await relocate(call, located)).place!;
+        if (error.code === 'not-found') place = (await relocate(call, located)).place!;
       }
     }
   }
@@ -102,8 +105,8 @@ export function createReader(context: Context) {
         if (done < batch.length)
           throw new GantryError('damaged', `instance ${batch[done]!.sopInstanceUid} is shorter than its entry says`);
       } catch (error) {
-        if (!(error instanceof GantryError) || error.code !== 'not-found') throw error;
-        // Something of this batch has moved: finish it one file at a time, each from the byte it had come to.
+        if (!resumes(error, done + given > 0)) throw error;
+        // Something of this batch has moved, or its reader is gone: finish it one file at a time, each from the byte it had come to.
         for (let i = done; i < batch.length; i++) {
           const file = batch[i]!;
           let first = i !== done || given === 0;
@@ -120,6 +123,10 @@ export function createReader(context: Context) {
 }
 
 export type Reader = ReturnType<typeof createReader>;
+
+/** `begun`: bytes have come. A read that fails before is refused, not asked again: a store that is gone is not asked twice as much. */
+const resumes = (error: unknown, begun: boolean): error is GantryError =>
+  error instanceof GantryError && (error.code === 'not-found' || (error.code === 'unavailable' && begun));
 
 // Enough that one read spans a commit (256 instances), few enough that a moved place costs little.
 const FILES_PER_READ = 256;
