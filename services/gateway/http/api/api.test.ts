@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { Agent, request } from 'node:http';
 import { test } from 'node:test';
 import { createTestContext } from '#platform/testing.ts';
-import { authModule } from '../../../auth/module.ts';
+import { loadRole } from '../../../roles.ts';
 import { listen } from '../listen.ts';
 import { createHttp } from '../server.ts';
 import { httpSettings } from '../settings.ts';
@@ -13,7 +13,7 @@ import type { ApiRoute } from './routes.ts';
 test('an answer may take longer than http.bodyIdleMs; the next request on the connection has its clock again', async () => {
   const IDLE_MS = 100;
   const context = await createTestContext({
-    modules: [authModule],
+    modules: (await loadRole('auth')).modules,
     tables: [httpSettings],
     settings: { 'http.port': 0, 'http.host': '127.0.0.1', 'http.bodyIdleMs': IDLE_MS },
   });
