@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers cluster cluster-k8s peak-k8s
+.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers cluster cluster-k8s scenarios-k8s peak-k8s
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
@@ -50,10 +50,13 @@ fuzz: setup ## fuzz the parsers, MINUTES=10 each (TARGET=name for one; the corpu
 cluster: setup viewer servers ## real NATS, S3, Elasticsearch and every role, two processes each, as `make up` (cold 10 min, warm 8 s)
 	@exec node tools/cluster/main.ts
 
-cluster-k8s: setup viewer servers ## a real Kubernetes on this machine with the chart on it, or KUBECONFIG's; root (cold 10-25 min, warm 90 s)
+cluster-k8s: setup viewer servers ## a real Kubernetes on this machine with the chart on it, or KUBECONFIG's; root (cold 10-25 min, warm 90 s; Ctrl-C removes it in 15 s)
 	@exec node tools/kube/main.ts
 
-peak-k8s: setup viewer servers ## on it: load that scales ingest out and in, pods killed, restarted, deleted in order; nothing acknowledged may be missing (8 min)
+scenarios-k8s: setup viewer servers ## on it: store, find, move, get, STOW, QIDO, WADO, delete, restore, commit, asked from outside (4 min)
+	@exec node tools/kube/scenarios.ts
+
+peak-k8s: setup viewer servers ## on it: load that scales ingest out and in; pods killed, rolled to another image and back, out of memory, evicted; a node without power (20 min; WHAT=peak,faults,roll,memory,evict,power)
 	@exec node tools/kube/peak.ts $(or $(WHAT),all)
 
 image: setup viewer ## the container image as one file for docker load and ctr images import, nothing pulled (cold 2 min, warm 5 s)

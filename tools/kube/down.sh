@@ -3,6 +3,7 @@
 set -uo pipefail
 source "$(dirname "$(readlink -f "$0")")/env.sh"
 need_root "$0"
+[[ ${GANTRY_KUBE_LOCKED:-} ]] || alone
 for node in "$run"/n[0-9]*; do [[ ! -d $node ]] || "$kube/node.sh" "${node##*/n}" rm >/dev/null 2>&1; done
 
 ends() { ! kill -0 "$1" 2>/dev/null; }

@@ -23,6 +23,8 @@ export PATH=$clients_home:$kube_home/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # What the kubelet of a node sees: containers and images are in a namespace of containerd.
 ctr_of() { ctr -a "$1" -n k8s.io "${@:2}"; }
+# One at a time: what goes up must not meet what goes down. The file stays; what is started must not hold it.
+alone() { exec 8>"$run.lock"; flock 8; }
 as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
 need_root() { ((EUID == 0)) || { echo "$1 makes bridges and containers: run it as root" >&2; exit 1; }; }
 # until_true SECONDS COMMAND...: asks ten times a second.

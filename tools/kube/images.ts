@@ -1,34 +1,42 @@
 // The images of a cluster without a registry: Gantry's own, and the servers beside it from the programs that tools/servers builds.
-import { execFileSync } from 'node:child_process';
-import { copyFileSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import { ensureBuilt } from '../servers/parts.ts';
+import { execFile, execFileSync } from 'node:child_process';
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { ensureBuilt, type Part } from '../servers/parts.ts';
 
 const CHECKOUT = resolve(import.meta.dirname, '../..');
+/** Archives of the servers, by the part that they are made of. */
+const KEPT = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'gantry/kube-images');
+const execute = promisify(execFile);
 
 /** Builds gantry:`tag` and returns the archive. Of a commit when one is given, and saying another version than it has. */
-export function gantryImage(folder: string, tag: string, options: { commit?: string; version?: string } = {}): string {
+export async function gantryImage(
+  folder: string,
+  tag: string,
+  options: { commit?: string; version?: string } = {},
+): Promise<string> {
   const args = ['--name', `gantry:${tag}`, '--out', folder];
   if (options.commit) args.push('--commit', options.commit);
   if (options.version) args.push('--version', options.version);
-  execFileSync(process.execPath, [join(CHECKOUT, 'tools/image/main.ts'), ...args], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  await execute(process.execPath, [join(CHECKOUT, 'tools/image/main.ts'), ...args]);
   return join(folder, `gantry-${tag}-${process.arch === 'arm64' ? 'arm64' : 'amd64'}.tar`);
 }
 
 interface Server {
+  part: Part;
   name: string;
   config: { Entrypoint?: string[]; WorkingDir?: string };
-  lay(tree: string): Promise<void>;
+  /** Puts what is needed of the part's folder into the image's tree. */
+  lay(home: string, tree: string): void;
 }
 
 const staticProgram = (part: 'nats' | 'versitygw', program: string): Server => ({
+  part,
   name: program,
   config: { Entrypoint: [`/bin/${program}`] },
-  async lay(tree) {
-    cpSync(join(await ensureBuilt(part), program), join(tree, 'bin', program));
-  },
+  lay: (home, tree) => cpSync(join(home, program), join(tree, 'bin', program)),
 });
 
 const HEAP = '512m';
@@ -48,10 +56,10 @@ const SERVERS: readonly Server[] = [
   staticProgram('nats', 'nats-server'),
   staticProgram('versitygw', 'versitygw'),
   {
+    part: 'elasticsearch',
     name: 'elasticsearch',
     config: { WorkingDir: '/es' },
-    async lay(tree) {
-      const home = await ensureBuilt('elasticsearch');
+    lay(home, tree) {
       for (const part of ['java', 'lib', 'modules', 'config', 'node.aot'])
         cpSync(join(home, part), join(tree, 'es', part), { recursive: true, dereference: true });
       const settings = {
@@ -77,18 +85,24 @@ const SERVERS: readonly Server[] = [
   },
 ];
 
-/** registry.local/nats-server:1, versitygw:1 and elasticsearch:1 as archives. */
-export async function serverImages(folder: string): Promise<string[]> {
+/** registry.local/nats-server:1, versitygw:1 and elasticsearch:1 as archives, made once and kept in the cache. */
+export async function serverImages(): Promise<string[]> {
   const archives: string[] = [];
-  for (const { name, config, lay } of SERVERS) {
-    const tree = join(folder, `tree-${name}`);
-    for (const place of ['bin', 'tmp']) mkdirSync(join(tree, place), { recursive: true });
-    await lay(tree);
-    const archive = join(folder, `${name}.tar`);
-    const image = `registry.local/${name}:1`;
-    execFileSync('python3', [join(import.meta.dirname, 'mkimage.py'), archive, image, tree, JSON.stringify(config)]);
-    rmSync(tree, { recursive: true });
+  mkdirSync(KEPT, { recursive: true });
+  for (const { part, name, config, lay } of SERVERS) {
+    const home = await ensureBuilt(part);
+    const archive = join(KEPT, `${basename(home)}.tar`);
     archives.push(archive);
+    if (existsSync(archive)) continue;
+    const work = mkdtempSync(join(KEPT, 'making-'));
+    const tree = join(work, 'tree');
+    for (const place of ['bin', 'tmp']) mkdirSync(join(tree, place), { recursive: true });
+    lay(home, tree);
+    const made = join(work, 'image.tar');
+    const maker = join(import.meta.dirname, 'mkimage.py');
+    await execute('python3', [maker, made, `registry.local/${name}:1`, tree, JSON.stringify(config)]);
+    renameSync(made, archive);
+    rmSync(work, { recursive: true });
   }
   return archives;
 }

@@ -5,13 +5,14 @@ set -euo pipefail
 source "$(dirname "$(readlink -f "$0")")/env.sh"
 need_root "$0"
 "$kube/build.sh" >&2
+alone
 
 if kubectl get --raw /readyz >/dev/null 2>&1; then
   echo "$KUBECONFIG"
   exit 0
 fi
 # The rest of a run that was killed.
-[[ ! -d $run/pid ]] || "$kube/down.sh" >&2
+[[ ! -d $run/pid ]] || GANTRY_KUBE_LOCKED=1 "$kube/down.sh" >&2
 
 began=$(date +%s%N)
 said() { printf '  %5.1f s  %s\n' "$((($(date +%s%N) - began) / 100000000))e-1" "$*" >&2; }
@@ -21,7 +22,7 @@ mkdir -p "$run"/{log,pid,cni,kubelet,etcd,containerd,ctrstate}
 start() {
   local name=$1
   shift
-  setsid nohup "$@" >"$run/log/$name.log" 2>&1 </dev/null 9>&- &
+  setsid nohup "$@" >"$run/log/$name.log" 2>&1 </dev/null 8>&- 9>&- &
   echo $! >"$run/pid/$name"
 }
 alive() { kill -0 "$(cat "$run/pid/$1")" 2>/dev/null || { echo "$1 died:" >&2; tail -20 "$run/log/$1.log" >&2; exit 1; }; }
