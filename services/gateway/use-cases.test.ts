@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { find } from '#dimse/scu.ts';
-import { Located } from '#proto/index/v1/index.ts';
+import { IndexService, Located } from '#proto/index/v1/index.ts';
 import {
   EXPLICIT,
   house,
@@ -58,6 +58,18 @@ describe('what both doors do to the archive', () => {
     await useCases.moveToTrash(call(), { study: '1.2.3', series: '1.2.3.1' }, 'why');
     await keep(archive, instance(9));
     assert.equal(await useCases.restore(call(), { study: '1.2.3' }), 2);
+    assert.equal(await shown(), 3);
+  });
+
+  test('while the index is behind the log nothing is deleted: an entry that it does not know would survive in silence', async () => {
+    const behind = createUseCases({
+      ...archive.context,
+      client: (service) => {
+        const client = archive.context.client(service);
+        return (service as unknown) === IndexService ? { ...client, await: async () => ({ reached: false }) } : client;
+      },
+    } as typeof archive.context);
+    await assert.rejects(behind.moveToTrash(call(), { study: '1.2.3' }, 'why'), { code: 'unavailable' });
     assert.equal(await shown(), 3);
   });
 

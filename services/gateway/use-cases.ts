@@ -8,6 +8,9 @@ import { DataService } from '#proto/storage/v1/storage.ts';
 /** How long an answer waits for the index to show what it just wrote; after it, the change is durable and shows a little later. */
 const READ_YOUR_WRITES_MS = 5000;
 
+/** How long a deletion waits until the index knows every entry that it must name; then it is refused, and may be tried again. */
+const FOLD_WAIT_MS = 20_000;
+
 /** Entries in one control entry: a study of 10^5 instances is deleted by a few of them. */
 const ENTRIES_PER_CONTROL = 10_000;
 
@@ -33,7 +36,8 @@ export function createUseCases(context: Context) {
   ): Promise<EntryRow[]> {
     // What the log holds now, whoever stored it: an instance that is not folded yet would survive its study's deletion.
     const { positions } = await storage.heads(call, {});
-    await index.await(call, { positions, limitMs: READ_YOUR_WRITES_MS });
+    const { reached } = await index.await(call, { positions, limitMs: FOLD_WAIT_MS });
+    if (!reached) throw new GantryError('unavailable', 'the index is behind the log: try again');
     const rows: EntryRow[] = [];
     for await (const row of index.entries(call, {
       studyInstanceUid: level.study,

@@ -104,6 +104,19 @@ def eventually(what, look):
         time.sleep(0.05)
 
 
+def own(look):
+    """A sender's own queries wait for its own instances, 5 s at most: an answer that came sooner must have them."""
+
+    def waited():
+        asked = time.monotonic()
+        if look():
+            return True
+        assert time.monotonic() - asked >= 5, "answered without what its sender had stored"
+        return False
+
+    eventually("a sender's own instance", waited)
+
+
 def commit(datasets, absent):
     reports, arrived = [], threading.Event()
 
@@ -137,9 +150,13 @@ def main():
     assert assoc.send_c_echo().Status == 0
     for n, ds in enumerate(sent):
         assert assoc.send_c_store(ds).Status == 0
-        # Its own queries wait for its own instances.
-        rows = find(assoc, "STUDY", StudyInstanceUID=STUDY, NumberOfStudyRelatedInstances="")
-        assert [int(row.NumberOfStudyRelatedInstances) for row in rows] == [n + 1], rows
+        own(
+            lambda: [
+                int(row.NumberOfStudyRelatedInstances)
+                for row in find(assoc, "STUDY", StudyInstanceUID=STUDY, NumberOfStudyRelatedInstances="")
+            ]
+            == [n + 1]
+        )
     rows = find(assoc, "SERIES", StudyInstanceUID=STUDY, SeriesInstanceUID="", Modality="")
     assert sorted((row.SeriesInstanceUID, row.Modality) for row in rows) == sorted((uid, "CT") for uid in series)
     rows = find(assoc, "IMAGE", StudyInstanceUID=STUDY, SeriesInstanceUID=series[1], SOPInstanceUID="")

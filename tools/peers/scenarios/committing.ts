@@ -8,6 +8,8 @@ import { type CommitmentReport, type Reference, reportOf } from './dimse.ts';
 import { CT, LARGE_BYTES, MR, type Sent } from './material.ts';
 import { eventually, type Scene } from './scene.ts';
 
+/** A report is tried again after 1, 5 and 30 s (BACKOFF_MS of services/gateway/dimse/commitment.ts). */
+const REPORT_MS = 120_000;
 const NO_SUCH_INSTANCE = 0x0112;
 const CLASS_CONFLICT = 0x0119;
 const DUPLICATE_TRANSACTION = 0x0131;
@@ -16,8 +18,10 @@ const references = (sent: readonly Sent[]): Reference[] => sent.map(({ sopClass,
 export function committing(the: () => Scene): void {
   const asReceiver = () => the().deployment.receiver.aeTitle;
   const reported = (transactionUid: string): Promise<CommitmentReport> =>
-    eventually('a commitment report', () =>
-      the().receiver.reports.find((report) => report.transactionUid === transactionUid),
+    eventually(
+      'a commitment report',
+      () => the().receiver.reports.find((report) => report.transactionUid === transactionUid),
+      REPORT_MS,
     );
 
   test('present and absent instances, right after they were stored, reported on a new association', async () => {
