@@ -1,21 +1,24 @@
 /**
  * By hand: what the archive costs in S3, on versitygw behind a proxy that counts and delays.
  *
- *     node tools/bench/objects.ts objects            requests and objects per 1,000 instances, before and after the keeper
- *     node tools/bench/objects.ts latency            instances/s and the answer's p99 against slow PUTs
+ *     node tools/bench/objects.ts objects [case]     requests and objects per 1,000 instances, before and after the keeper
+ *     node tools/bench/objects.ts latency [delay]    instances/s and the answer's p99 against slow PUTs; of one, more of them
  *     node tools/bench/objects.ts lanes [100000]     a start, a look and a keeper's run with so many closed lanes
  *
  * Figures of record: SCALE.md.
  */
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { ulid } from 'ulid';
+import { BULK } from '#platform/routes.ts';
 import { openArchiveIn } from '../../services/storage/adapters/s3/archive.ts';
 import { MinioBucket } from '../../services/storage/adapters/s3/bucket.minio.ts';
 import { realClockwork } from '../../services/storage/adapters/s3/bucket.ts';
 import { closedLane } from '../../services/storage/adapters/s3/closed-lanes.testing.ts';
 import { TEST_OPTIONS } from '../../services/storage/adapters/s3/options.testing.ts';
-import { ask, onBucket, tell } from '../peers/bucket.testing.ts';
+import { compact, house, make, reclaim } from '../../services/storage/keeper/house.testing.ts';
+import { onBucket } from '../peers/bucket.testing.ts';
 import { type GantryServer, startServer } from '../peers/server.ts';
 import { DELAYS, type Delays, type S3Request, startS3, toxicS3 } from '../servers/index.ts';
 import { send } from './measure.ts';
@@ -26,6 +29,8 @@ function kindOf({ method, path }: S3Request): keyof Counts {
   if (method === 'GET') return path.includes('list-type=2') ? 'LIST' : 'GET';
   return method === 'PUT' || method === 'HEAD' || method === 'DELETE' ? method : 'other';
 }
+
+const isCommit = ({ method, path }: S3Request): boolean => method === 'PUT' && path.includes('/log/');
 
 let counts = none();
 const s3 = await startS3({ kind: 'versitygw' });
@@ -44,8 +49,8 @@ let buckets = 0;
 const [what = 'objects', size] = process.argv.slice(2);
 try {
   if (what === 'lanes') await lanes(Number(size ?? 100_000));
-  else if (what === 'latency') await latency();
-  else await objects();
+  else if (what === 'latency') await latency(size);
+  else await objects(size);
 } finally {
   await proxy.close();
   await s3.close();
@@ -55,7 +60,6 @@ async function gantry(bucket: string, env: Record<string, string> = {}): Promise
   return startServer({
     env: {
       ...onBucket({ ...s3, endpoint: proxy.endpoint }, bucket),
-      GANTRY_INDEX_SETTLE_MS: '1000',
       GANTRY_PLATFORM_LOG_LEVEL: 'warn',
       ...env,
     },
@@ -82,93 +86,121 @@ function standing(bucket: string): { log: number; pack: number } {
   return { log: under('log'), pack: under('pack') };
 }
 
-/** A day ends: the lanes that this process wrote are closed, and the next one merges what they hold. */
-async function nextDay(server: GantryServer): Promise<void> {
-  await server.signal('SIGTERM');
-  await server.restart();
-}
-
-async function settle(server: GantryServer, packs: number, bucket: string): Promise<void> {
-  for (const until = Date.now() + 120_000; ; await new Promise((resolve) => setTimeout(resolve, 500))) {
-    await ask(server, '/api/v1/compact', tell({}));
-    if (standing(bucket).pack >= packs) return;
-    if (Date.now() > until) throw new Error('the studies did not settle');
-  }
-}
-
-async function objects(): Promise<void> {
-  const instances = 1000;
+/**
+ * Storage, index and keeper as they run, without doors: an association is somebody who sends the next instance once the last was answered.
+ * A day ends with its process: its lanes are closed, and the next one merges what they hold.
+ */
+async function objects(only?: string): Promise<void> {
   header(
     ...['senders', 'PUT delay', 'PUT', 'GET', 'LIST', 'HEAD', 'objects before', 'keeper: PUT', 'GET', 'LIST', 'DELETE'],
     ...['objects after: log', 'pack'],
   );
-  const cases: { name: string; associations: number; study: number; days: number; delay: Delays; text: string }[] = [
-    { name: '1 association a day, 50 images each', associations: 1, study: 50, days: 20, delay: [], text: '0' },
-    ...[1, 4, 32].flatMap((associations) =>
-      (
-        [
-          [DELAYS.none, '0'],
-          [DELAYS.usual, '50 ms'],
-        ] as const
-      ).map(([delay, text]) => ({
-        ...{ name: `${associations} at once, studies of 100`, associations, study: 100, days: 1, delay, text },
+  interface Case {
+    name: string;
+    associations: number;
+    /** Instances of one. */
+    study: number;
+    days: number;
+    instances: number;
+    delay: Delays;
+    text: string;
+  }
+  const delays = [
+    [DELAYS.none, '0'],
+    [DELAYS.near, '10 ms'],
+    [DELAYS.usual, '50 ms'],
+    [DELAYS.far, '200 ms'],
+  ] as const;
+  const cases: Case[] = [
+    { name: '1 a day, a study of 50', associations: 1, study: 50, days: 20, instances: 1000, delay: [], text: '0' },
+    { name: '1', associations: 1, study: 100, days: 1, instances: 1000, delay: [], text: 'any' },
+    ...[4, 32].flatMap((associations) =>
+      delays.map(([delay, text]) => ({
+        ...{ name: String(associations), associations, study: 100, days: 1, instances: 1000, delay, text },
       })),
     ),
   ];
-  for (const { name, associations, study, days, delay, text } of cases) {
+  for (const { name, associations, study, days, instances, delay, text } of cases) {
+    if (only !== undefined && name !== only) continue;
+    const per1000 = (n: number): number => Math.round((n / instances) * 1000);
     const bucket = await newBucket();
-    const server = await gantry(bucket);
-    const shape = { run: run++, instancesPerStudy: study, frames: 1 };
+    const dataDir = mkdtempSync(join(tmpdir(), 'bench-objects-'));
+    const env = onBucket({ ...s3, endpoint: proxy.endpoint }, bucket);
+    const settings = {
+      'storage.segmentBytes': '256MiB',
+      'storage.s3.endpoint': proxy.endpoint,
+      'storage.s3.bucket': bucket,
+      'storage.s3.accessKeyFile': env.GANTRY_STORAGE_S3_ACCESS_KEY_FILE,
+      'storage.s3.secretKeyFile': env.GANTRY_STORAGE_S3_SECRET_KEY_FILE,
+    };
+    const studies = new Set<string>();
     const storing = none();
+    let next = 0;
+    let context = await house({ dataDir, settings });
+    const nextDay = async (): Promise<void> => {
+      await context.stop();
+      context = await house({ dataDir, settings });
+    };
     for (let day = 0; day < days; day++) {
-      if (day > 0) await nextDay(server);
-      const count = instances / days;
+      if (day > 0) await nextDay();
+      const end = (instances / days) * (day + 1);
       counts = none();
       proxy.set({ delay, only: isCommit });
-      await send({ by: 'c-store', port: server.dimsePort, shape, from: day * count, count, associations });
+      const append = context.bulk(BULK.appendInstance);
+      const association = async (caller: number): Promise<void> => {
+        while (next < end) {
+          const n = next++;
+          const uid = `1.2.826.0.1.3680043.10.999.${1 + Math.floor(n / study)}`;
+          studies.add(uid);
+          const { instance, file } = make({ study: uid, sop: `${uid}.${n}`, bytes: 2000 });
+          await append(context.call({ requestId: `association-${caller}` }), { instance }, [file]);
+        }
+      };
+      await Promise.all(Array.from({ length: associations }, (_, caller) => association(caller)));
       proxy.set({ delay: [] });
       for (const kind of Object.keys(storing) as (keyof Counts)[]) storing[kind] += counts[kind];
     }
-    await nextDay(server);
+    await nextDay();
     const before = standing(bucket);
     counts = none();
-    await settle(server, instances / study, bucket);
-    await ask(server, '/api/v1/reclaim', tell({ now: true }));
-    await nextDay(server); // the keeper's own lane ends too
-    await ask(server, '/api/v1/reclaim', tell({ now: true }));
+    for (const uid of studies) await compact(context, uid);
+    await reclaim(context);
+    await nextDay(); // the keeper's own lane ends too
+    await reclaim(context);
     const kept = counts;
+    await context.stop();
     const afterwards = standing(bucket);
     line(
-      ...[name, text, storing.PUT, storing.GET, storing.LIST, storing.HEAD, before.log + before.pack],
-      ...[kept.PUT, kept.GET, kept.LIST, kept.DELETE, afterwards.log, afterwards.pack],
+      ...[name, text],
+      ...[storing.PUT, storing.GET, storing.LIST, storing.HEAD, before.log + before.pack].map(per1000),
+      ...[kept.PUT, kept.GET, kept.LIST, kept.DELETE, afterwards.log, afterwards.pack].map(per1000),
     );
-    await server.close();
+    rmSync(dataDir, { recursive: true });
     rmSync(join(s3.dataDir, bucket), { recursive: true });
   }
 }
 
-const isCommit = ({ method, path }: S3Request): boolean => method === 'PUT' && path.includes('/log/');
-
-async function latency(): Promise<void> {
+async function latency(only?: string): Promise<void> {
   header('PUT latency', 'lanes', 'associations', 'instances/s', 'p50 ms', 'p99 ms', 'PUTs per 1,000');
   const delays: [string, Delays, number][] = [
-    ['0', DELAYS.none, 200],
-    ['10 ms', DELAYS.near, 200],
-    ['50 ms', DELAYS.usual, 150],
-    ['200 ms', DELAYS.far, 60],
-    ['10 ms, 1 % at 1 s', DELAYS.hiccups, 400],
+    ['0', DELAYS.none, 100],
+    ['10 ms', DELAYS.near, 100],
+    ['50 ms', DELAYS.usual, 100],
+    ['200 ms', DELAYS.far, 40],
+    ['10 ms, 1 % at 1 s', DELAYS.hiccups, 300],
   ];
   for (const laneCount of [1, 4]) {
     const bucket = await newBucket();
     const server = await gantry(bucket, { GANTRY_STORAGE_S3_LANES: String(laneCount) });
-    const warm = { run: run++, instancesPerStudy: 100, frames: 1 };
-    await send({ by: 'c-store', port: server.dimsePort, shape: warm, from: 0, count: 200, associations: 4 });
+    const warm = { run: run++, instancesPerStudy: 100, frames: 0 };
+    await send({ by: 'c-store', port: server.dimsePort, shape: warm, from: 0, count: 100, associations: 4 });
     for (const [text, delay, alone] of delays)
       for (const associations of [1, 32]) {
+        if (only !== undefined && (!text.includes(only) || associations === 1)) continue;
         proxy.set({ delay, only: isCommit });
         counts = none();
-        const shape = { run: run++, instancesPerStudy: 100, frames: 1 };
-        const count = associations === 1 ? alone : 1500;
+        const shape = { run: run++, instancesPerStudy: 100, frames: 0 };
+        const count = associations === 1 ? alone : only === undefined ? 1000 : 4000;
         const account = await send({ by: 'c-store', port: server.dimsePort, shape, from: 0, count, associations });
         line(
           ...[text, laneCount, associations, round(account.instances / account.seconds)],
