@@ -1,7 +1,7 @@
 /** Entry points for fuzzers: any bytes may come in; only errors of the list may come out, and chunks mean nothing. */
 import assert from 'node:assert/strict';
 import { GantryError } from '#platform/errors.ts';
-import { parseMediaType } from './media-type.ts';
+import { parseMediaType } from '#platform/media-type.ts';
 import { MultipartReader } from './multipart.ts';
 import { nativeModelToJson } from './native-model.ts';
 

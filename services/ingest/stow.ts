@@ -1,9 +1,9 @@
 import type { Call } from '#platform/call.ts';
 import { GantryError, toGantryError } from '#platform/errors.ts';
+import { type MediaType, parseMediaType } from '#platform/media-type.ts';
 import type { Bytes } from '#platform/rpc.types.ts';
 import type { StoreResponse, StowRequest, StowResponse } from '#proto/ingest/v1/ingest.ts';
 import type { Accept, Received } from './accept.ts';
-import { type MediaType, parseMediaType } from './media-type.ts';
 import { MultipartReader, type Part } from './multipart.ts';
 import { Pull } from './pull.ts';
 import { PART_HEADER_BYTES_MAX } from './settings.ts';

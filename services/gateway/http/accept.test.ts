@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { GantryError } from '#platform/errors.ts';
-import { acceptedRanges, chooseType, covers, parseMediaType } from './accept.ts';
+import { acceptedRanges, chooseType, covers } from './accept.ts';
 
 test('a quoted and an unquoted multipart type mean the same (PS3.18 §8.7.5)', () => {
   for (const header of [
@@ -32,11 +32,22 @@ test('nothing said means anything', () => {
   for (const said of [undefined, '', '  ']) assert.ok(covers(acceptedRanges(said, undefined)[0]!, 'application/dicom'));
 });
 
-test('a comma or semicolon inside quotes does not split', () => {
-  assert.deepEqual(parseMediaType('multipart/related; boundary="a;b,c"; type="x/y"').parameters, {
-    boundary: 'a;b,c',
-    type: 'x/y',
-  });
+test('a comma or semicolon inside quotes does not split; what clients send that is not quite a media type is understood', () => {
+  const types = (header: string) => acceptedRanges(header, undefined).map(({ type, q }) => [type, q]);
+  assert.deepEqual(types('multipart/related; boundary="a;b,c"; type="x/y", a/b'), [
+    ['x/y', 1],
+    ['a/b', 1],
+  ]);
+  assert.deepEqual(types('text/html, image/gif, *; q=.2'), [
+    ['text/html', 1],
+    ['image/gif', 1],
+    ['*/*', 0.2],
+  ]);
+  assert.deepEqual(types('video/, multipart/related; type="image/"; q=0.5'), [
+    ['video/*', 1],
+    ['image/*', 0.5],
+  ]);
+  assert.deepEqual(types('IMAGE/JPEG ; Q=0.5;'), [['image/jpeg', 0.5]]);
 });
 
 test('nothing that is offered is asked for: 406; nonsense: 400', () => {

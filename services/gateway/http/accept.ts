@@ -1,4 +1,5 @@
 import { GantryError } from '#platform/errors.ts';
+import { parseMediaType } from '#platform/media-type.ts';
 
 /** One media range of an Accept header or an `accept` query parameter (RFC 9110 §12.5.1, PS3.18 §8.7.5). */
 export interface MediaRange {
@@ -8,13 +9,12 @@ export interface MediaRange {
   /** The transfer-syntax parameter: a UID, '*' (as stored), or undefined (the media type's default applies). */
   transferSyntax?: string;
   q: number;
-  parameters: Record<string, string>;
 }
 
 const RANGES_MAX = 64; // more than any client sends; bounds the work an Accept header can cause
 
-/** Splits on `separator`, but not inside quoted strings. */
-export function splitQuoted(text: string, separator: string): string[] {
+/** The members of a list (RFC 9110 §5.6.1); a comma within quotes is none. */
+function members(text: string): string[] {
   const parts: string[] = [];
   let current = '';
   let quoted = false;
@@ -25,29 +25,17 @@ export function splitQuoted(text: string, separator: string): string[] {
       continue;
     }
     if (c === '"') quoted = !quoted;
-    if (c === separator && !quoted) {
+    if (c === ',' && !quoted) {
       parts.push(current);
       current = '';
     } else current += c;
   }
   parts.push(current);
-  return parts.map((part) => part.trim());
+  return parts.map((part) => part.trim()).filter((part) => part !== '');
 }
 
-/** `multipart/related; type="application/dicom"` → its type and parameters, unquoted, parameter names in lower case. */
-export function parseMediaType(text: string): { type: string; parameters: Record<string, string> } {
-  const [type = '', ...rest] = splitQuoted(text, ';');
-  const parameters: Record<string, string> = {};
-  for (const parameter of rest) {
-    const at = parameter.indexOf('=');
-    if (at < 0) continue;
-    let value = parameter.slice(at + 1).trim();
-    if (value.length >= 2 && value.startsWith('"') && value.endsWith('"'))
-      value = value.slice(1, -1).replace(/\\(.)/g, '$1');
-    parameters[parameter.slice(0, at).trim().toLowerCase()] = value;
-  }
-  return { type: type.toLowerCase(), parameters };
-}
+/** `*` is what some send for any; `video/` for any of its family (dicomweb-client). */
+const wide = (type: string): string => (type === '*' ? '*/*' : type.endsWith('/') ? `${type}*` : type);
 
 /**
  * The media ranges of a request, best first. The `accept` query parameter, where given, stands before the header (PS3.18 §8.3.3.1:
@@ -57,24 +45,21 @@ export function acceptedRanges(header: string | undefined, query: string | strin
   const said = query === undefined ? header : Array.isArray(query) ? query.join(',') : query;
   const text = said === undefined || said.trim() === '' ? '*/*' : said;
   const ranges: MediaRange[] = [];
-  for (const piece of splitQuoted(text, ',').filter((part) => part !== '')) {
+  for (const piece of members(text)) {
     if (ranges.length >= RANGES_MAX)
       throw new GantryError('invalid-argument', `Accept names more than ${RANGES_MAX} media types`);
-    const { type, parameters } = parseMediaType(piece);
-    if (!/^[^\s/]+\/[^\s/]*$/.test(type) && type !== '*') {
-      throw new GantryError('invalid-argument', 'Accept holds something that is no media type');
-    }
-    const q = parameters.q === undefined ? 1 : Number(parameters.q);
+    const media = parseMediaType(piece.replace(/^[^\s;"]+/, wide));
+    if (media === undefined) throw new GantryError('invalid-argument', 'Accept holds something that is no media type');
+    const { type, parameters } = media;
+    const q = Number(parameters.get('q') ?? 1);
     if (Number.isNaN(q) || q < 0 || q > 1)
       throw new GantryError('invalid-argument', 'a quality of Accept is not between 0 and 1');
     const multipart = type === 'multipart/related' || type === 'multipart/*'; // the only multipart type that there is here
-    const media = multipart ? (parameters.type ?? '*/*').toLowerCase() : type;
     ranges.push({
-      type: media === '*' ? '*/*' : media.endsWith('/') ? `${media}*` : media, // `video/`: dicomweb-client
+      type: multipart ? wide((parameters.get('type') ?? '*/*').toLowerCase()) : type,
       multipart,
-      transferSyntax: parameters['transfer-syntax'],
+      transferSyntax: parameters.get('transfer-syntax'),
       q,
-      parameters,
     });
   }
   const kept = ranges.filter((range) => range.q > 0);

@@ -1,4 +1,4 @@
-/** A Content-Type (RFC 9110 §8.3), read as senders write it: `type=application/dicom` without its quotes is common and harmless. */
+/** A media type (RFC 9110 §8.3.1), or a media range where its subtype is `*`, read as senders write it: `type=application/dicom` without its quotes is common and harmless. */
 export interface MediaType {
   /** Lower case, without parameters: `multipart/related`. */
   type: string;
