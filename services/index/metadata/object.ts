@@ -12,7 +12,8 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { ByteReader, ByteWriter } from '../state/bytes.ts';
+import { ByteWriter } from '#dicom/byte-writer.ts';
+import { ByteReader } from '../state/bytes.ts';
 
 /**
  * One file a series: for each version of its instances the DICOM JSON text and the header, in compressed chunks, and an index at the end

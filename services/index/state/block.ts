@@ -1,7 +1,8 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { ByteWriter } from '#dicom/byte-writer.ts';
 import { digestFrom } from '../fold/prefix.ts';
 import type { EntryControl, EntryRecord } from '../fold/types.ts';
-import { ByteReader, ByteWriter } from './bytes.ts';
+import { ByteReader } from './bytes.ts';
 
 /**
  * A block: entries column by column, so that what is alike lies together and compresses to nothing; then, outside the compressed part,

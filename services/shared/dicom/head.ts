@@ -1,3 +1,4 @@
+import { ByteWriter } from './byte-writer.ts';
 import { DicomError } from './errors.ts';
 
 /** A value that was left out of the skeleton. */
@@ -40,33 +41,6 @@ export interface Head {
 }
 
 const VERSION = 1;
-
-class Writer {
-  #bytes = Buffer.allocUnsafe(256);
-  #at = 0;
-  number(value: number): void {
-    if (this.#at + 10 > this.#bytes.length) this.#grow(10);
-    while (value >= 0x80) {
-      this.#bytes[this.#at++] = (value % 0x80) | 0x80;
-      value = Math.floor(value / 0x80);
-    }
-    this.#bytes[this.#at++] = value;
-  }
-  bytes(value: Buffer): void {
-    this.number(value.length);
-    if (this.#at + value.length > this.#bytes.length) this.#grow(value.length);
-    value.copy(this.#bytes, this.#at);
-    this.#at += value.length;
-  }
-  #grow(by: number): void {
-    const larger = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#at + by));
-    this.#bytes.copy(larger, 0, 0, this.#at);
-    this.#bytes = larger;
-  }
-  end(): Buffer {
-    return this.#bytes.subarray(0, this.#at);
-  }
-}
 
 class Reader {
   readonly #bytes: Buffer;
@@ -114,7 +88,7 @@ const FRAME_STARTS = 64;
 /** Version byte, flags, then LEB128 numbers; what grows (offsets) is written as differences. */
 export function encodeHead(head: Head): Buffer {
   const { pixel, trailing } = head;
-  const out = new Writer();
+  const out = new ByteWriter(256);
   out.number(VERSION);
   out.number(
     (head.explicit ? EXPLICIT : 0) |

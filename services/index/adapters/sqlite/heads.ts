@@ -1,7 +1,8 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { ByteWriter } from '#dicom/byte-writer.ts';
 import type { EntryId, Instance } from '#proto/storage/v1/log.ts';
 import { idKey } from '../../fold/order.ts';
-import { ByteReader, ByteWriter } from '../../state/bytes.ts';
+import { ByteReader } from '../../state/bytes.ts';
 import type { Header, RecentHeads } from '../../state/heads.ts';
 import { type Database, statement } from './schema.ts';
 
