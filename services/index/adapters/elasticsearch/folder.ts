@@ -1,58 +1,31 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hexOf, Tag } from '#dicom/tags.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Describe, RawCommit } from '../../fold/commit.ts';
 import { type ControlPatch, joinControl } from '../../fold/control.ts';
-import { lastMerges, type Merge } from '../../fold/correct.ts';
-import { disagrees, studyDoc, type Variant } from '../../fold/levels.ts';
+import type { Merge } from '../../fold/correct.ts';
 import { idKey } from '../../fold/order.ts';
-import type { EntryRecord, StudyDoc, VersionPolicy } from '../../fold/types.ts';
+import type { EntryRecord, VersionPolicy } from '../../fold/types.ts';
 import {
   emptyResult,
   type FoldResult,
-  type KeptControl,
   newWork,
   readableCommits,
   recordOf,
   type StudyWork,
   sortCommits,
 } from '../../state/commits.ts';
-import { keyText } from '../../state/keys.ts';
-import { EMPTY_STUDY, PATIENT_VARIANTS_MAX, patientDoc, patientOfStudy, patientParts } from '../../state/study-docs.ts';
-import { asked } from './client.ts';
-import {
-  correctionsIn,
-  lookedUpBy,
-  type PatientSource,
-  type PatientState,
-  type PatientStudy,
-  type StudySource,
-  type StudyState,
-} from './documents.ts';
-import type { At, Documents, Found, Write } from './documents-store.ts';
+import { patientOfStudy } from '../../state/study-docs.ts';
+import { correctionsIn, type StudySource, type StudyState } from './documents.ts';
+import type { Documents, Write } from './documents-store.ts';
+import { ElasticMerges } from './merges.ts';
+import { ElasticPatients } from './patients.ts';
 import { Positions } from './positions.ts';
-import { cut, patientId, seriesId, studyId } from './schema.ts';
+import { seriesId, studyId } from './schema.ts';
 import { ElasticSeries, loadSeries } from './series.ts';
+import { ATTEMPTS, documentOf, newStudy, STUDIES_HELD_MAX, type Study, studyWrite, sumSeries } from './study.ts';
 
-/** Attempts at studies that other processes write too; each waits a little longer, at random. */
-const ATTEMPTS = 20;
 /** Entries of series that are kept between folds: about 80 MB. */
 const ENTRIES_HELD_MAX = 100_000;
-const STUDIES_HELD_MAX = 2_000;
-
-interface Study {
-  id: string;
-  at: At | undefined;
-  source: StudySource;
-  state: StudyState;
-}
-interface PatientWork {
-  study: string;
-  revision: number;
-  /** undefined: the study is no longer this patient's. */
-  entry: PatientStudy | undefined;
-  parts: Map<string, string>;
-}
 
 /**
  * Folds commits into Elasticsearch. It reads by id and writes states, each only where it was read; whoever loses reads again and joins, so
@@ -67,7 +40,8 @@ export class ElasticFolder {
   readonly #stopped = new Map<string, Set<string>>();
   readonly #studies = new Map<string, Study>();
   readonly #series = new Map<string, ElasticSeries>();
-  readonly #patients = new Map<string, Found<PatientSource>>();
+  readonly #patients: ElasticPatients;
+  readonly #merges: ElasticMerges;
   #acceptGaps: boolean;
 
   constructor(documents: Documents, options: { policy: VersionPolicy; describe: Describe; acceptGaps?: boolean }) {
@@ -76,6 +50,8 @@ export class ElasticFolder {
     this.#describe = options.describe;
     this.#acceptGaps = options.acceptGaps ?? false;
     this.#positions = new Positions(documents);
+    this.#patients = new ElasticPatients(documents);
+    this.#merges = new ElasticMerges(documents);
   }
 
   async fold(tenant: string, raws: readonly RawCommit[]): Promise<FoldResult> {
@@ -92,13 +68,17 @@ export class ElasticFolder {
     try {
       const { studies, identities } = sortCommits(commits, result);
       if (identities.length > 0) {
-        await this.#keepMerges(tenant, identities);
-        for (const study of await this.#regroup(tenant)) this.#recompute(studies, study);
+        await this.#merges.keep(tenant, identities);
+        for (const study of await this.#merges.studiesOfMerged(tenant)) this.#recompute(studies, study);
       }
-      let merges = await this.#merges(tenant);
+      let merges = await this.#merges.read(tenant);
       await this.#all(tenant, studies, merges.last, result);
       // Merges kept by another process since: it looked for their studies before ours were there.
-      for (let now = await this.#merges(tenant); now.version !== merges.version; now = await this.#merges(tenant)) {
+      for (
+        let now = await this.#merges.read(tenant);
+        now.version !== merges.version;
+        now = await this.#merges.read(tenant)
+      ) {
         merges = now;
         const again = new Map<string, StudyWork>();
         for (const study of studies.keys()) this.#recompute(again, study);
@@ -124,7 +104,7 @@ export class ElasticFolder {
   forget(): void {
     this.#studies.clear();
     this.#series.clear();
-    this.#patients.clear();
+    this.#patients.forget();
   }
 
   #evict(): void {
@@ -135,11 +115,11 @@ export class ElasticFolder {
       entries -= series.held;
       this.#series.delete(id);
     }
-    for (const held of [this.#studies, this.#patients])
-      for (const id of held.keys()) {
-        if (held.size <= STUDIES_HELD_MAX) break;
-        held.delete(id);
-      }
+    for (const id of this.#studies.keys()) {
+      if (this.#studies.size <= STUDIES_HELD_MAX) break;
+      this.#studies.delete(id);
+    }
+    this.#patients.evict();
   }
 
   async #all(
@@ -217,7 +197,7 @@ export class ElasticFolder {
       }
     }
     await this.#documents.delete('blocks', gone);
-    await this.#joinPatients(
+    await this.#patients.join(
       tenant,
       rest.filter(({ study }) => !lost.has(study)).map(({ study }) => study),
     );
@@ -363,238 +343,10 @@ export class ElasticFolder {
     return true;
   }
 
-  async #joinPatients(tenant: string, studies: readonly Study[]): Promise<void> {
-    let left: { key: string; work: PatientWork }[] = [];
-    for (const { source, state } of studies) {
-      if (source.patient !== '') {
-        const variants = variantsOf(state);
-        const parts = patientParts(variants);
-        const first = variants.reduce((a, b) => (b.order < a.order ? b : a));
-        const entry: PatientStudy = {
-          revision: source.revision,
-          order: source.firstOrder,
-          first: [...patientParts([first]).keys()][0]!,
-          digests: [...parts.keys()].sort(),
-        };
-        left.push({ key: source.patient, work: { study: source.uid, revision: source.revision, entry, parts } });
-      }
-      for (const key of state.former)
-        left.push({ key, work: { study: source.uid, revision: source.revision, entry: undefined, parts: new Map() } });
-    }
-    for (let attempt = 0; left.length > 0; attempt++) {
-      if (attempt === ATTEMPTS)
-        throw new GantryError('unavailable', 'other processes keep writing the patients that this one folds');
-      if (attempt > 0) await sleep(Math.random() * Math.min(500, 5 * 2 ** attempt));
-      const byPatient = Map.groupBy(left, (one) => one.key);
-      const ids = new Map([...byPatient.keys()].map((key) => [key, patientId(tenant, key)]));
-      const found = await this.#documents.get<PatientSource>(
-        'patients',
-        [...ids.values()].filter((id) => !this.#patients.has(id)),
-      );
-      for (const [id, one] of found) this.#patients.set(id, one);
-      const writes: { key: string; write: Write; source: PatientSource }[] = [];
-      for (const [key, works] of byPatient) {
-        const id = ids.get(key)!;
-        const known = this.#patients.get(id);
-        const source = patientWith(
-          tenant,
-          key,
-          known?.source,
-          works.map((one) => one.work),
-        );
-        if (source) writes.push({ key, source, write: { index: 'patients', id, source, at: known?.at } });
-      }
-      const done = await this.#documents.write(writes.map((one) => one.write));
-      const lost = new Set<string>();
-      for (const [index, { key, write, source }] of writes.entries()) {
-        const at = done[index];
-        if (at) this.#patients.set(write.id, { at, source });
-        else {
-          lost.add(key);
-          this.#patients.delete(write.id);
-        }
-      }
-      left = left.filter((one) => lost.has(one.key));
-    }
-  }
-
-  async #merges(tenant: string): Promise<{ last: Map<string, Merge>; version: string }> {
-    const found = await this.#documents.one<{ body: string }>('state', `merges/${tenant}`);
-    if (!found) return { last: new Map(), version: '' };
-    return { last: mergesIn(found.source.body), version: `${found.at.term}/${found.at.seqNo}` };
-  }
-
-  async #keepMerges(tenant: string, identities: readonly KeptControl[]): Promise<void> {
-    for (;;) {
-      const id = `merges/${tenant}`;
-      const found = await this.#documents.one<{ body: string }>('state', id);
-      const kept = new Map(
-        (found ? (JSON.parse(found.source.body) as KeptControl[]) : []).map((one) => [one.sort, one]),
-      );
-      const before = kept.size;
-      for (const one of identities) kept.set(one.sort, one);
-      if (kept.size === before) return;
-      const source = { tenant, kind: 'merges', body: JSON.stringify([...kept.values()]) };
-      const [done] = await this.#documents.write([{ index: 'state', id, source, at: found?.at }]);
-      if (done) return;
-    }
-  }
-
-  /**
-   * The studies whose patient any merge may have changed. The one search of the fold: after a refresh it sees every study that was
-   * acknowledged, and whoever writes one later looks at the merges again behind it.
-   */
-  async #regroup(tenant: string): Promise<string[]> {
-    const { last } = await this.#merges(tenant);
-    const ids = new Set<string>();
-    for (const { from, to } of last.values()) ids.add(from.patientId).add(to.patientId);
-    await this.#documents.refresh('studies');
-    const studies: string[] = [];
-    let after: [string] | undefined;
-    for (;;) {
-      const { hits } = await asked('looking for the studies of a patient', () =>
-        this.#documents.client.search<{ uid: string }>({
-          index: this.#documents.name('studies'),
-          size: 1_000,
-          _source: ['uid'],
-          track_total_hits: false,
-          allow_partial_search_results: false,
-          query: {
-            bool: {
-              filter: [
-                { term: { tenant } },
-                { terms: { [`k${hexOf(Tag.PatientID)}`]: [...ids].map((one) => cut(keyText('LO', one))) } },
-              ],
-            },
-          },
-          sort: [{ uid: 'asc' }],
-          ...(after ? { search_after: after } : {}),
-        }),
-      );
-      for (const hit of hits.hits) studies.push(hit._source!.uid);
-      if (hits.hits.length < 1_000) return studies;
-      after = [studies.at(-1)!];
-    }
-  }
-
   positions(tenant: string): Promise<Map<string, number>> {
     return this.#positions.of(tenant);
   }
   refuseGaps(): void {
     this.#acceptGaps = false;
   }
-}
-
-export const mergesIn = (body: string): Map<string, Merge> =>
-  lastMerges(
-    (JSON.parse(body) as KeptControl[]).map((one) => ({ ...(one.body as Omit<Merge, 'order'>), order: one.sort })),
-  );
-
-const newStudy = (tenant: string, uid: string, id: string): Study => ({
-  id,
-  at: undefined,
-  source: {
-    tenant,
-    uid,
-    patient: '',
-    firstOrder: '',
-    series: 0,
-    instances: 0,
-    bytes: 0,
-    trashInstances: 0,
-    trashBytes: 0,
-    conflicts: 0,
-    compactable: 0,
-    disagrees: 0,
-    hold: false,
-    changedMs: 0,
-    settled: 2, // nothing is there to settle before something arrives
-    revision: 0,
-    doc: JSON.stringify(EMPTY_STUDY),
-    state: '',
-  },
-  state: { series: {}, controls: [], pending: {}, former: [] },
-});
-
-const variantsOf = (state: StudyState): Variant[] =>
-  Object.values(state.series).flatMap((one) => (one.instances > 0 ? one.parts : []));
-
-function documentOf({ source, state }: Study): { doc: StudyDoc } {
-  const doc = source.instances > 0 ? studyDoc(variantsOf(state)) : EMPTY_STUDY;
-  source.doc = JSON.stringify(doc);
-  source.disagrees = disagrees(doc) || disagrees(doc.patient) ? 1 : 0;
-  return { doc };
-}
-
-function sumSeries(source: StudySource, state: StudyState): void {
-  source.series = source.instances = source.bytes = source.trashInstances = 0;
-  source.trashBytes = source.conflicts = source.compactable = 0;
-  source.firstOrder = '';
-  for (const one of Object.values(state.series)) {
-    if (one.instances > 0) {
-      source.series++;
-      if (source.firstOrder === '' || one.firstOrder < source.firstOrder) source.firstOrder = one.firstOrder;
-    }
-    source.instances += one.instances;
-    source.bytes += one.bytes;
-    source.trashInstances += one.trashInstances;
-    source.trashBytes += one.trashBytes;
-    source.conflicts += one.conflicts;
-    source.compactable += one.compactable;
-  }
-}
-
-export function studyWrite({ id, at, source, state }: Study): Write {
-  const doc = JSON.parse(source.doc) as StudyDoc;
-  const known = {
-    [Tag.StudyInstanceUID]: source.uid,
-    [Tag.NumberOfStudyRelatedInstances]: source.instances,
-    [Tag.NumberOfStudyRelatedSeries]: source.series,
-    [Tag.ModalitiesInStudy]: doc.modalities.join('\\'),
-  };
-  return {
-    index: 'studies',
-    id,
-    at,
-    source: { ...source, ...lookedUpBy(doc, known), state: JSON.stringify(state) },
-  };
-}
-
-/** undefined: the patient's document says all that already. */
-function patientWith(
-  tenant: string,
-  key: string,
-  before: PatientSource | undefined,
-  works: readonly PatientWork[],
-): PatientSource | undefined {
-  const state: PatientState = before ? (JSON.parse(before.state) as PatientState) : { studies: {}, parts: {} };
-  let changed = false;
-  for (const { study, revision, entry, parts } of works) {
-    const known = state.studies[study];
-    if (known && known.revision > revision) continue;
-    if (entry === undefined) {
-      if (known?.gone) continue;
-      state.studies[study] = { revision, order: '', first: '', digests: [], gone: true };
-    } else {
-      if (known && JSON.stringify({ ...known, revision }) === JSON.stringify(entry)) continue;
-      state.studies[study] = entry;
-      for (const [digest, text] of parts) state.parts[digest] = text;
-    }
-    changed = true;
-  }
-  if (!changed) return undefined;
-  const live = Object.values(state.studies).filter((one) => !one.gone);
-  const used = new Set(live.flatMap((one) => one.digests));
-  for (const digest of Object.keys(state.parts)) if (!used.has(digest)) delete state.parts[digest];
-  const source: PatientSource = { tenant, key, live: live.length > 0 ? 1 : 0, doc: '{}', state: JSON.stringify(state) };
-  if (live.length === 0) return source;
-  const winner = live.reduce((a, b) => (b.order < a.order ? b : a));
-  const digests = Object.keys(state.parts)
-    .sort()
-    .slice(0, PATIENT_VARIANTS_MAX + 1);
-  const doc = patientDoc(
-    JSON.parse(state.parts[winner.first]!),
-    digests.map((digest) => state.parts[digest]!),
-  );
-  return Object.assign(source, lookedUpBy(doc), { doc: JSON.stringify(doc) });
 }

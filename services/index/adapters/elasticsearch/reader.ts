@@ -18,8 +18,8 @@ import { sopHash } from '../../state/sop-hash.ts';
 import { asked } from './client.ts';
 import { correctionsIn, type StudySource, type StudyState } from './documents.ts';
 import { type Documents, documentsOf, type Found } from './documents-store.ts';
-import { mergesIn } from './folder.ts';
 import type { HeadsCache } from './heads-cache.ts';
+import { mergesIn } from './merges.ts';
 import { Positions } from './positions.ts';
 import { cut, type IndexName, seriesId, studyId } from './schema.ts';
 import { type ElasticSeries, loadSeries } from './series.ts';
@@ -113,6 +113,11 @@ export class ElasticReader implements Reader {
     return yield* waitFor(this.documents.get<StudySource>('studies', ids));
   }
 
+  /** The series of these studies, as they are now. */
+  *seriesOf(ids: readonly string[]): Reading<SeriesRow[]> {
+    return [...(yield* this.studies(ids))].flatMap(([id, found]) => this.#rows(id, found));
+  }
+
   async #studyIdsWhere(tenant: string, filter: estypes.QueryDslQueryContainer): Promise<string[]> {
     const hits = await this.all('studies', {
       _source: false,
@@ -178,8 +183,7 @@ export class ElasticReader implements Reader {
   }
 
   *seriesOfStudy(study: StudyRow): Reading<SeriesRow[]> {
-    const found = (yield* this.studies([String(study.id)])).get(String(study.id));
-    return found ? this.#rows(String(study.id), found) : [];
+    return yield* this.seriesOf([String(study.id)]);
   }
 
   #studyRow = (id: string, source: StudySource): StudyRow => ({

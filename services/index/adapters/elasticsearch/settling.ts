@@ -10,10 +10,11 @@ import { sopHash } from '../../state/sop-hash.ts';
 import { asked } from './client.ts';
 import type { StudySource, StudyState } from './documents.ts';
 import { Documents } from './documents-store.ts';
-import { type ElasticFolder, studyWrite } from './folder.ts';
+import type { ElasticFolder } from './folder.ts';
 import type { Generation } from './generations.ts';
 import type { HeadsCache } from './heads-cache.ts';
 import type { ElasticReader } from './reader.ts';
+import { studyWrite } from './study.ts';
 
 /** The index as this process knows it. */
 export interface Current {
