@@ -34,7 +34,12 @@ interface Bed {
   readonly requests: string[];
 }
 
-async function withBed(work: (bed: Bed) => Promise<void>, over: Partial<S3ArchiveOptions> = {}): Promise<void> {
+/** `requestMs`: short where a test waits for it to be over, long where a part of 16 MiB must get through on a machine that is busy. */
+async function withBed(
+  work: (bed: Bed) => Promise<void>,
+  over: Partial<S3ArchiveOptions> = {},
+  requestMs = 400,
+): Promise<void> {
   const name = `faults-${++buckets}`;
   await server.createBucket(name);
   const proxy = await toxicS3(server.endpoint, { lateMs: 1000, silence: 'hang' });
@@ -42,6 +47,7 @@ async function withBed(work: (bed: Bed) => Promise<void>, over: Partial<S3Archiv
   const options = { ...TEST_OPTIONS, limits: { ...TEST_OPTIONS.limits, commitMs: 2500 }, ...over };
   const through = new MinioBucket({
     ...optionsOf({ ...server, endpoint: proxy.endpoint }, name),
+    requestMs,
     onRequest: (operation, outcome) => requests.push(`${operation} ${outcome}`),
   });
   const straight = new MinioBucket(optionsOf(server, name));
@@ -174,15 +180,19 @@ test('a store that never answers costs each request its limit (storage.s3.reques
   }));
 
 test('an upload that broke off is aborted by its age; a full store is believed for a while', () =>
-  withBed(async ({ archive }) => {
-    const body = async function* (): AsyncIterable<Buffer> {
-      yield Buffer.alloc(20 * 1024 * 1024);
-      throw new GantryError('cancelled', 'the sender left');
-    };
-    await assert.rejects(archive.objects.put('large/main/a/broken.dcm', body()), isCode('cancelled'));
-    assert.equal(await archive.objects.sweepUploads(0), 0, 'it was aborted at once');
-    assert.equal((await archive.room()).accepting, true);
-  }));
+  withBed(
+    async ({ archive }) => {
+      const body = async function* (): AsyncIterable<Buffer> {
+        yield Buffer.alloc(20 * 1024 * 1024);
+        throw new GantryError('cancelled', 'the sender left');
+      };
+      await assert.rejects(archive.objects.put('large/main/a/broken.dcm', body()), isCode('cancelled'));
+      assert.equal(await archive.objects.sweepUploads(0), 0, 'it was aborted at once');
+      assert.equal((await archive.room()).accepting, true);
+    },
+    {},
+    10_000,
+  ));
 
 test('an upload of a killed process is swept', () =>
   withBed(async ({ name, archive }) => {
@@ -195,20 +205,24 @@ test('an upload of a killed process is swept', () =>
   }));
 
 test('a large body in parts reads as it was put, and its key is taken', () =>
-  withBed(async ({ archive }) => {
-    const bytes = randomBytes(40 * 1024 * 1024 + 3);
-    const pieces = async function* (): AsyncIterable<Buffer> {
-      for (let at = 0; at < bytes.length; at += 777_777) yield bytes.subarray(at, at + 777_777);
-    };
-    assert.deepEqual(await archive.objects.put('large/main/a/big.dcm', pieces()), { bytes: bytes.length });
-    assert.ok((await bytesOf(archive.objects.read('large/main/a/big.dcm', 0, bytes.length))).equals(bytes));
-    assert.ok(
-      (await bytesOf(archive.objects.read('large/main/a/big.dcm', 16_777_200, 5_000_000))).equals(
-        bytes.subarray(16_777_200, 21_777_200),
-      ),
-    );
-    await assert.rejects(archive.objects.put('large/main/a/big.dcm', pieces()), isCode('already-exists'));
-  }));
+  withBed(
+    async ({ archive }) => {
+      const bytes = randomBytes(40 * 1024 * 1024 + 3);
+      const pieces = async function* (): AsyncIterable<Buffer> {
+        for (let at = 0; at < bytes.length; at += 777_777) yield bytes.subarray(at, at + 777_777);
+      };
+      assert.deepEqual(await archive.objects.put('large/main/a/big.dcm', pieces()), { bytes: bytes.length });
+      assert.ok((await bytesOf(archive.objects.read('large/main/a/big.dcm', 0, bytes.length))).equals(bytes));
+      assert.ok(
+        (await bytesOf(archive.objects.read('large/main/a/big.dcm', 16_777_200, 5_000_000))).equals(
+          bytes.subarray(16_777_200, 21_777_200),
+        ),
+      );
+      await assert.rejects(archive.objects.put('large/main/a/big.dcm', pieces()), isCode('already-exists'));
+    },
+    {},
+    10_000,
+  ));
 
 test('no room: refused, not accepting, and accepting again after a while', async () => {
   const name = `faults-${++buckets}`;

@@ -1,4 +1,3 @@
-import { ulid } from 'ulid';
 import { GantryError } from '#platform/errors.ts';
 import type { Position, TableOfContents } from '#proto/storage/v1/log.ts';
 import type { Commit } from '#proto/storage/v1/storage.ts';
@@ -11,11 +10,12 @@ import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
 import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
 import type { Bucket, Clockwork } from './bucket.ts';
-import { readClosedLanes, rowsKnown, writeClosedLanes } from './closed-lanes.ts';
+import { rowsKnown } from './closed-lanes.ts';
 import { Alive, closeLane, isDead, removeSign, signsOfLife } from './dead-lanes.ts';
-import { byFirst, type Lane, newLane, type Piece, pieceOf } from './lane.ts';
+import { type Lane, newLane } from './lane.ts';
 import { isTransient, LaneReader, type TableRead, whileMerged } from './lane-reader.ts';
-import { type LaneLimits, LaneWriter, NAME_FRESH_MS } from './lane-writer.ts';
+import { type LaneLimits, LaneWriter } from './lane-writer.ts';
+import { type How, Lanes, WIDTH } from './lanes.ts';
 import { type Run, runsOf } from './runs.ts';
 import { assertSameTables, prepareThinned } from './thin.ts';
 
@@ -37,21 +37,11 @@ export interface S3LogOptions {
 }
 
 interface TenantLog {
-  readonly lanes: Map<string, Lane>;
+  readonly lanes: Lanes;
   readonly writers: readonly LaneWriter[];
   readonly gather: Gather;
-  /** When lanes were last looked for: among all names, among young ones. */
-  allMs: number;
-  youngMs: number;
-  refreshing: Promise<void>;
-  /** All lanes that were named before it were listed, and nobody was told yet. */
-  surveyed: string | undefined;
 }
 
-/** Lanes end after a day; whoever is still looked for has a young name. */
-const YOUNG_MS = 26 * 60 * 60 * 1000 + NAME_FRESH_MS;
-const ALL_EVERY_MS = 60 * 60 * 1000;
-const WIDTH = 16;
 const AHEAD = 16;
 /** Lanes that the store does not give, one after the other, before a reader gives up. */
 const FAILED_MAX = 3;
@@ -69,7 +59,6 @@ export class S3LogStore implements LogStore {
   /** Appends that are not in a queue yet. */
   readonly #entering = new Set<Promise<unknown>>();
   #closing = false;
-  #surveys = false;
   #clockAhead = false;
 
   constructor(options: S3LogOptions) {
@@ -106,7 +95,7 @@ export class S3LogStore implements LogStore {
   ): Promise<{ appended: Promise<Appended> }> {
     const log = this.#tenant(tenant);
     const exact = entries.some(({ kind }) => DECIDES.has(kind.$case));
-    if (exact || log.youngMs === Number.NEGATIVE_INFINITY) await this.#refresh(log, tenant, { all: false, exact });
+    if (exact || log.lanes.unseen) await this.#refresh(log, { all: false, exact });
     return { appended: log.gather.append(requester, entries) };
   }
 
@@ -119,15 +108,15 @@ export class S3LogStore implements LogStore {
 
   async heads(tenant: string): Promise<Position[]> {
     const log = this.#tenant(checkTenant(tenant));
-    await this.#refresh(log, tenant, { all: true, exact: true });
-    return [...log.lanes.values()].filter(({ head }) => head > 0).map(({ lane, head }) => ({ lane, sequence: head }));
+    await this.#refresh(log, { all: true, exact: true });
+    return [...log.lanes].filter(({ head }) => head > 0).map(({ lane, head }) => ({ lane, sequence: head }));
   }
 
   told(tenant: string, { lane: name, sequence }: Position): void {
     if (!isLane(name) || !Number.isSafeInteger(sequence)) return;
     const log = this.#tenant(tenant);
-    const lane = log.lanes.get(name) ?? newLane(tenant, name);
-    log.lanes.set(name, lane);
+    const lane = log.lanes.known.get(name) ?? newLane(tenant, name);
+    log.lanes.known.set(name, lane);
     if (!lane.own && !lane.closed) lane.head = Math.max(lane.head, sequence);
   }
 
@@ -140,8 +129,8 @@ export class S3LogStore implements LogStore {
     const log = this.#tenant(checkTenant(tenant));
     signal.throwIfAborted();
     const from = new Map(after.map(({ lane, sequence }) => [lane, sequence]));
-    if (lanes.length === 0) await this.#refresh(log, tenant, { all: true, exact: false });
-    const names = lanes.length === 0 ? [...log.lanes.keys()].sort() : lanes.filter(isLane);
+    if (lanes.length === 0) await this.#refresh(log, { all: true, exact: false });
+    const names = lanes.length === 0 ? [...log.lanes.known.keys()].sort() : lanes.filter(isLane);
     let failed: unknown;
     let inRow = 0;
     const stopped = new Set<Lane>();
@@ -167,12 +156,12 @@ export class S3LogStore implements LogStore {
     type Ahead = { lane: Lane; sequence: number; table: Promise<TableRead> };
     const ahead: Ahead[] = [];
     for (const name of names) {
-      let lane = log.lanes.get(name);
+      let lane = log.lanes.known.get(name);
       if (!lane) {
         lane = newLane(tenant, name);
         await this.#reader.list(lane);
         if (lane.head === 0) continue;
-        log.lanes.set(name, lane);
+        log.lanes.known.set(name, lane);
       }
       for (let sequence = (from.get(name) ?? 0) + 1; ; sequence++) {
         // Whoever asks for a lane by name gets what is there now.
@@ -189,11 +178,11 @@ export class S3LogStore implements LogStore {
 
   async segments(tenant: string): Promise<SegmentRow[]> {
     const log = this.#tenant(checkTenant(tenant));
-    await this.#refresh(log, tenant, { all: true, exact: true });
+    await this.#refresh(log, { all: true, exact: true });
     const rows = new Map<string, readonly SegmentRow[]>();
     const atMs = this.#options.clockwork.elapsedMs();
     await eachOf(
-      [...log.lanes.values()].filter(({ head }) => head > 0),
+      [...log.lanes].filter(({ head }) => head > 0),
       WIDTH,
       async (lane) => {
         const known = rowsKnown(lane, atMs) ?? (await this.#runs(lane, lane.closed)).map(({ row }) => row);
@@ -281,17 +270,13 @@ export class S3LogStore implements LogStore {
 
   async closeDeadLanes(): Promise<number> {
     const { bucket, clockwork, limits, deadMs } = this.#options;
-    if (!this.#surveys) {
-      // A keeper's process: what it knows decides what may go, so it lists all lanes itself, and tells the others.
-      this.#surveys = true;
-      for (const log of this.#tenants.values()) log.allMs = Number.NEGATIVE_INFINITY;
-    }
     const signs = await signsOfLife(bucket);
     let closed = 0;
     for (const tenant of await this.tenants()) {
       const log = this.#tenant(tenant);
-      await this.#refresh(log, tenant, { all: true, exact: true });
-      for (const lane of log.lanes.values()) {
+      log.lanes.survey();
+      await this.#refresh(log, { all: true, exact: true });
+      for (const lane of log.lanes) {
         if (lane.own || lane.closed || lane.head === 0) continue;
         const pieces = await this.#reader.pieces(lane);
         const lastMs = Math.max(0, ...pieces.map(({ modifiedMs }) => modifiedMs));
@@ -299,14 +284,11 @@ export class S3LogStore implements LogStore {
         const parts = { bucket, reader: this.#reader, clock: this.#clock, clockwork };
         if (await closeLane(parts, lane, limits.commitMs, this.#process)) closed++;
       }
-      if (log.surveyed === undefined) continue;
-      const known = { before: log.surveyed, lanes: [...log.lanes.values()], stamp: this.#clock.highest() };
-      await writeClosedLanes(bucket, tenant, known);
-      log.surveyed = undefined; // told
+      await log.lanes.tell();
     }
     const open = new Set(
       [...this.#tenants.values()]
-        .flatMap(({ lanes }) => [...lanes.values()].filter((each) => !each.closed))
+        .flatMap(({ lanes }) => [...lanes].filter((each) => !each.closed))
         .map(({ lane }) => lane),
     );
     for (const sign of signs)
@@ -337,93 +319,16 @@ export class S3LogStore implements LogStore {
   }
 
   async #find(tenant: string, object: string): Promise<{ lane: Lane; run: Run }> {
-    const lane = this.#tenants.get(checkTenant(tenant))?.lanes.get(object.split('/')[2] ?? '');
+    const lane = this.#tenants.get(checkTenant(tenant))?.lanes.known.get(object.split('/')[2] ?? '');
     const run = lane && (await this.#runs(lane)).find(({ row }) => row.object === object);
     if (lane && !run) lane.rows = undefined; // another keeper was faster
     if (!lane || !run) throw new GantryError('not-found', 'no such segment');
     return { lane, run };
   }
 
-  /**
-   * Finds lanes and commits of other processes. `exact`: none that was there when this was called is missed, or it fails. One at a
-   * time: whoever asks meanwhile waits, and looks again, for what came after the first one began.
-   */
-  #refresh(log: TenantLog, tenant: string, how: { all: boolean; exact: boolean }): Promise<void> {
-    const before = log.refreshing.catch(() => {});
-    const turn = before.then(() => this.#look(log, tenant, how));
-    log.refreshing = turn;
-    turn.catch(() => {}); // whoever asked is told
-    return turn;
-  }
-
-  async #look(log: TenantLog, tenant: string, { all, exact }: { all: boolean; exact: boolean }): Promise<void> {
-    const { clockwork, lookMs, bucket } = this.#options;
-    const now = clockwork.elapsedMs();
-    const wantsAll = all && now - log.allMs >= ALL_EVERY_MS;
-    if (exact || wantsAll || now - log.youngMs >= lookMs) {
-      const prefix = `log/${tenant}/`;
-      const young = ulid(Math.max(0, bucket.now() - YOUNG_MS)).slice(0, 10);
-      const told = wantsAll && !this.#surveys ? await this.#toldOf(log, tenant) : undefined;
-      const after = wantsAll && told === undefined ? '' : `${prefix}${told ?? young}`;
-      if (after === '' && log.lanes.size === 0) await this.#listWhole(log, tenant);
-      else
-        for await (const page of bucket.list(prefix, { after, shallow: true }))
-          for (const { key } of page) {
-            const name = key.slice(prefix.length, -1);
-            if (key.endsWith('/') && isLane(name) && !log.lanes.has(name)) log.lanes.set(name, newLane(tenant, name));
-          }
-      log.youngMs = now;
-      if (wantsAll) log.allMs = now;
-      if (wantsAll && this.#surveys) log.surveyed = young;
-    }
-    const due = [...log.lanes.values()].filter(
-      (lane) => !lane.own && !lane.closed && (exact || now - lane.lookedMs >= lookMs),
-    );
-    await eachOf(due, WIDTH, async (lane) => {
-      try {
-        await this.#reader.look(lane, exact);
-      } catch (error) {
-        if (exact || !isTransient(error)) throw error; // reading the lane says the same
-      }
-    });
+  async #refresh({ lanes }: TenantLog, how: How): Promise<void> {
+    await lanes.refresh(how);
     this.#checkClock();
-  }
-
-  /** Nothing is known: all objects of the log in whole pages, instead of a list a lane. */
-  async #listWhole(log: TenantLog, tenant: string): Promise<void> {
-    const beganMs = this.#options.clockwork.elapsedMs();
-    const lanes = new Map<string, Piece[]>();
-    for await (const page of this.#options.bucket.list(`log/${tenant}/`))
-      for (const row of page) {
-        const name = row.key.split('/')[2]!;
-        const piece = pieceOf(row);
-        if (!piece || !isLane(name)) continue;
-        const pieces = lanes.get(name);
-        if (pieces) pieces.push(piece);
-        else lanes.set(name, [piece]);
-      }
-    await eachOf(lanes, WIDTH, async ([name, pieces]) => {
-      const lane = newLane(tenant, name);
-      try {
-        await this.#reader.adopt(lane, pieces.sort(byFirst), beganMs);
-      } catch (error) {
-        if (!isTransient(error)) throw error; // it is looked at again, and whoever needs it hears
-      }
-      if (!log.lanes.has(name)) log.lanes.set(name, lane);
-    });
-  }
-
-  /** Lanes that a keeper knows as closed; answers the name before which there are no others. */
-  async #toldOf(log: TenantLog, tenant: string): Promise<string | undefined> {
-    const { bucket, clockwork } = this.#options;
-    const known = await readClosedLanes(bucket, tenant, clockwork.elapsedMs());
-    if (known) this.#clock.observe(known.stamp);
-    for (const lane of known?.lanes ?? []) {
-      const ours = log.lanes.get(lane.lane);
-      if (!ours) log.lanes.set(lane.lane, lane);
-      else if (lane.closed && !ours.own && !ours.closed) Object.assign(ours, { head: lane.head, closed: true });
-    }
-    return known?.before;
   }
 
   #checkClock(): void {
@@ -436,8 +341,8 @@ export class S3LogStore implements LogStore {
   #tenant(tenant: string): TenantLog {
     let log = this.#tenants.get(tenant);
     if (log) return log;
-    const lanes = new Map<string, Lane>();
-    const { bucket, clockwork, limits, gather, onCommit } = this.#options;
+    const { bucket, clockwork, limits, gather, onCommit, lookMs } = this.#options;
+    const lanes = new Lanes(tenant, { bucket, clockwork, clock: this.#clock, reader: this.#reader, lookMs });
     const writers = Array.from(
       { length: this.#options.lanes },
       () =>
@@ -447,7 +352,7 @@ export class S3LogStore implements LogStore {
           clockwork,
           limits,
           onLane: (lane) => {
-            lanes.set(lane.lane, lane);
+            lanes.known.set(lane.lane, lane);
             this.sayAlive().catch(() => {}); // said again every minute
           },
           onCommit: (lane, sequence, table, bytes, entries) => {
@@ -466,17 +371,7 @@ export class S3LogStore implements LogStore {
         free.sort((a, b) => writers.indexOf(a) - writers.indexOf(b));
       }
     };
-    const never = Number.NEGATIVE_INFINITY;
-    const gathering = new Gather(gather, commit, this.#options.lanes);
-    log = {
-      lanes,
-      writers,
-      gather: gathering,
-      allMs: never,
-      youngMs: never,
-      refreshing: Promise.resolve(),
-      surveyed: undefined,
-    };
+    log = { lanes, writers, gather: new Gather(gather, commit, this.#options.lanes) };
     this.#tenants.set(tenant, log);
     return log;
   }
