@@ -35,11 +35,12 @@ const fleet = await fleetInPod(target, seed, SENDERS);
 const scene = sceneOf(target, fleet, say);
 for (const name of parts) {
   say(`-- ${name}`);
-  await PARTS[name](scene, SENDERS);
+  // What was acknowledged is compared whatever became of a part.
+  await PARTS[name](scene, SENDERS).catch((error: Error) => scene.judge(false, `${name}: ${error.stack}`));
 }
 
 fleet.sending(0);
-await fleet.stop();
+await fleet.stop().catch((error: Error) => scene.judge(false, error.message));
 await scene.until(() => ROLES.every((role) => scene.ready(role).length > 0), 180);
 const { attempts, failedAttempts, givenUp, longestMs } = fleet.counts;
 say(

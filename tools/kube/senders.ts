@@ -147,6 +147,7 @@ async function serve([host = '', port = '', seed = '', size = '']: string[]): Pr
   await fleet.stop();
   clearInterval(telling);
   tell();
+  process.stdin.destroy(); // or it is waited for, and `kubectl exec` with it
 }
 
 /** Each acknowledged instance: found once, byte for byte, and counted once in its study. */
