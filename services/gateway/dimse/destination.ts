@@ -7,6 +7,7 @@ import type { Call } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Settings } from '#platform/module.ts';
 import type { Peer } from '#platform/peers.ts';
+import { giveBack } from '#platform/slabs.ts';
 import type { Located } from '#proto/index/v1/index.ts';
 import type { Reader } from '../read.ts';
 import {
@@ -130,10 +131,11 @@ export async function sendOne(
       reason: error instanceof GantryError ? `${error.code}: ${error.message}` : 'its bytes cannot be read',
     };
   }
-  const data = (async function* () {
+  const lent = (async function* () {
     if (first.done !== true) yield first.value;
     yield* { [Symbol.asyncIterator]: () => bytes };
   })();
+  const data = Object.assign(lent, { taken: giveBack });
   const response = await store(
     association,
     {

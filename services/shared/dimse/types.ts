@@ -69,7 +69,12 @@ export interface Incoming {
   readonly cancelSignal: AbortSignal;
 }
 
-export type DataSource = Buffer | Iterable<Buffer> | AsyncIterable<Buffer>;
+export type DataSource = Buffer | Iterable<Buffer> | AsyncIterable<Buffer> | LentData;
+
+/** Buffers that somebody wants back: each is `taken` once the kernel has all of it. Of those that did not get there nothing is said. */
+export interface LentData extends AsyncIterable<Buffer> {
+  readonly taken: (buffer: Buffer) => void;
+}
 
 /** Every field but the CommandDataSetType, which follows from `data`. */
 export type OutgoingCommand = Omit<CommandSet, 'hasData'>;

@@ -89,3 +89,43 @@ test('a source that fails before anything went out leaves nothing behind', async
     `040000000010${'0000000c0103'}${'01'.repeat(10)}040000000008000000040102${'0202'}`,
   );
 });
+
+test('lent buffers are taken once each, in order, when the write that ends them is done, and not when it failed', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.integer({ min: 1, max: 900 }), { maxLength: 12 }),
+      fc.integer({ min: 8, max: 600 }),
+      fc.option(fc.nat(6), { nil: undefined }),
+      async (lengths, peerMax, failing) => {
+        const buffers: Buffer[] = lengths.map((length, n) => Buffer.alloc(length, n));
+        let written = -50; // the command
+        let writes = 0;
+        const taken: Buffer[] = [];
+        const writer = new MessageWriter(
+          async (batch) => {
+            const bytes = batch.filter((buffer) => buffer.length !== 12 || buffer[0] !== PDU.P_DATA_TF);
+            await new Promise((resolve) => setImmediate(resolve));
+            if (writes++ === failing) throw new Error('the peer has gone');
+            for (const buffer of bytes) written += buffer.length;
+          },
+          payloadMax(peerMax, 131072),
+          2000,
+        );
+        const data = Object.assign(asynchronously(buffers), {
+          taken: (buffer: Buffer) => {
+            taken.push(buffer);
+            const ends = buffers.slice(0, buffers.indexOf(buffer) + 1).reduce((sum, { length }) => sum + length, 0);
+            assert.ok(ends <= written, `${ends} of ${written} bytes`);
+          },
+        });
+        const sent = await writer.message(3, Buffer.alloc(50, 99), data).then(
+          () => true,
+          () => false,
+        );
+        assert.deepEqual(taken, buffers.slice(0, taken.length));
+        if (sent) assert.equal(taken.length, buffers.length);
+        else assert.ok(taken.length < buffers.length || buffers.length === 0, 'the last write failed');
+      },
+    ),
+  );
+});

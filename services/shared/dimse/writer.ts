@@ -20,6 +20,11 @@ export class MessageWriter {
   private batchBytes = 0;
   private pending: Buffer[] = [];
   private pendingBytes = 0;
+  /** Of each pending buffer what the caller gave: `pending` may hold only the rest of it. */
+  private whole: Buffer[] = [];
+  /** Those of which the batch holds the last bytes. */
+  private ending: Buffer[] = [];
+  private taken: ((buffer: Buffer) => void) | undefined;
   private inFlight: Promise<void> = Promise.resolve();
   /** Some of the present message is out. */
   started = false;
@@ -37,9 +42,14 @@ export class MessageWriter {
     this.batchBytes = 0;
     this.pending = [];
     this.pendingBytes = 0;
+    this.whole = [];
+    this.ending = [];
+    this.taken = undefined;
     await this.add(contextId, COMMAND_FRAGMENT, command);
     this.cut(contextId, COMMAND_FRAGMENT | LAST_FRAGMENT, this.pendingBytes);
+    this.ending = []; // the command is nobody's
     if (data !== undefined) {
+      if ('taken' in data) this.taken = data.taken;
       if (Buffer.isBuffer(data)) await this.add(contextId, 0, data);
       else for await (const buffer of data) await this.add(contextId, 0, buffer);
       this.cut(contextId, LAST_FRAGMENT, this.pendingBytes);
@@ -52,6 +62,7 @@ export class MessageWriter {
   private async add(contextId: number, control: number, buffer: Buffer): Promise<void> {
     if (buffer.length === 0) return;
     this.pending.push(buffer);
+    this.whole.push(buffer);
     this.pendingBytes += buffer.length;
     while (this.pendingBytes > this.payloadMax) {
       this.cut(contextId, control, this.payloadMax);
@@ -69,6 +80,7 @@ export class MessageWriter {
       const buffer = this.pending[used]!;
       if (buffer.length <= left) {
         this.batch.push(buffer);
+        this.ending.push(this.whole[used]!);
         left -= buffer.length;
         used++;
       } else {
@@ -78,18 +90,22 @@ export class MessageWriter {
       }
     }
     this.pending.splice(0, used);
+    this.whole.splice(0, used);
     this.pendingBytes -= length;
     this.batchBytes += HEADER_LENGTH + length;
   }
 
   /** One batch is with the kernel while the next is gathered. */
   private async flush(): Promise<void> {
-    const batch = this.batch;
+    const { batch, ending, taken } = this;
     this.batch = [];
+    this.ending = [];
     this.batchBytes = 0;
     await this.inFlight;
     this.started = true;
-    this.inFlight = this.write(batch);
+    this.inFlight = this.write(batch).then(() => {
+      if (taken !== undefined) ending.forEach(taken);
+    });
     // The next flush, or the end of the message, awaits it; until then a failure must not count as unhandled.
     this.inFlight.catch(() => undefined);
   }
