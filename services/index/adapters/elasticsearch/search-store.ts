@@ -11,7 +11,7 @@ import type { PatientSource, SeriesSource, StudySource } from './documents.ts';
 import { documentsOf } from './documents-store.ts';
 import { filtersOf } from './narrow.ts';
 import type { ElasticReader } from './reader.ts';
-import { patientId, seriesId } from './schema.ts';
+import { patientId } from './schema.ts';
 
 /** The first page is as long as most answers; whoever reads on reads long pages of one point in time. */
 const FIRST_PAGE = 128;
@@ -23,6 +23,12 @@ const SERIES_AHEAD_MAX = 64;
 
 /** What only the fold reads of a series' document. */
 const NOT_SHOWN = ['tail', 'variants', 'sops', 'blocks'];
+
+/** What a row is made of: a tenth of a document. What is below it is read when it is asked for. */
+const SHOWN = {
+  studies: ['tenant', 'uid', 'patient', 'firstOrder', 'series', 'instances', 'conflicts', 'disagrees', 'doc'],
+  patients: ['tenant', 'key', 'doc'],
+};
 
 interface Held {
   fields: StudyFields;
@@ -101,7 +107,7 @@ export class ElasticSearchStore implements SearchStore {
           size: skipping ? Math.min(skip, SKIP_PAGE) : size,
           track_total_hits: false,
           allow_partial_search_results: false,
-          ...(skipping ? { _source: false } : {}),
+          _source: skipping ? false : SHOWN[index],
           ...(after ? { search_after: after } : {}),
         };
         const { hits } = yield* waitFor(
@@ -149,6 +155,7 @@ export class ElasticSearchStore implements SearchStore {
     const { hits } = yield* waitFor(
       this.#reader.search<T>(index, {
         query: { bool: { filter: [query, { term: { [fields.at(-1)!]: uid } }] } },
+        _source: SHOWN[index],
         sort,
         size: 1,
       }),
@@ -173,12 +180,6 @@ export class ElasticSearchStore implements SearchStore {
         doc,
       },
     });
-    for (const [seriesInstanceUid, { revision, metadata }] of Object.entries(
-      this.#reader.state(String(id), { source }).series,
-    )) {
-      const row = seriesId(tenant, uid, seriesInstanceUid);
-      this.#rows.set(row, { id: row, study: id, tenant, studyInstanceUid: uid, seriesInstanceUid, revision, metadata });
-    }
   }
 
   study(id: RowId): StudyFields {
@@ -223,8 +224,11 @@ export class ElasticSearchStore implements SearchStore {
       behind ||= id === study.id;
     }
     this.#seriesAhead = Math.min(SERIES_AHEAD_MAX, this.#seriesAhead * 4);
-    const wanted = new Set(together);
-    const ids = [...this.#rows.values()].filter((row) => wanted.has(row.study)).map((row) => row.id);
+    const ids: RowId[] = [];
+    for (const row of yield* this.#reader.seriesOf(together.map(String))) {
+      this.#rows.set(row.id, row);
+      ids.push(row.id);
+    }
     const found: Map<string, SeriesSource> = new Map();
     for (let from = 0; from < ids.length; from += PAGE) {
       const { documents } = this.#reader;
@@ -255,6 +259,7 @@ export class ElasticSearchStore implements SearchStore {
     const { tenant, key } = this.#patients.get(patient.id)!;
     const hits = yield* waitFor(
       this.#reader.all<StudySource>('studies', {
+        _source: SHOWN.studies,
         query: {
           bool: { filter: [{ term: { tenant } }, { term: { patient: key } }, { range: { instances: { gt: 0 } } }] },
         },
