@@ -181,7 +181,7 @@ async function objects(only?: string): Promise<void> {
 }
 
 async function latency(only?: string): Promise<void> {
-  header('PUT latency', 'lanes', 'associations', 'instances/s', 'p50 ms', 'p99 ms', 'PUTs per 1,000');
+  header('PUT latency', 'lanes', 'associations', 'instances/s', 'p50 ms', 'p99 ms', '≥ 1 s', 'PUTs per 1,000');
   const delays: [string, Delays, number][] = [
     ['0', DELAYS.none, 100],
     ['10 ms', DELAYS.near, 100],
@@ -204,7 +204,12 @@ async function latency(only?: string): Promise<void> {
         const account = await send({ by: 'c-store', port: server.dimsePort, shape, from: 0, count, associations });
         line(
           ...[text, laneCount, associations, round(account.instances / account.seconds)],
-          ...[round(account.p50Ms), round(account.p99Ms), Math.round((counts.PUT / count) * 1000)],
+          ...[
+            round(account.p50Ms),
+            round(account.p99Ms),
+            `${round((account.lateAnswers / count) * 100)} %`,
+            Math.round((counts.PUT / count) * 1000),
+          ],
         );
         proxy.set({ delay: [] });
       }

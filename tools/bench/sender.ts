@@ -28,6 +28,8 @@ export interface Account {
   /** C-STORE: from the first byte of the request to its answer. */
   p50Ms: number;
   p99Ms: number;
+  /** Answers that took a second and more. */
+  lateAnswers: number;
 }
 
 const orders = JSON.parse(process.argv[2]!) as Orders;
@@ -35,7 +37,7 @@ const make = maker(orders.shape);
 let next = orders.from;
 const end = orders.untilStopped ? Number.POSITIVE_INFINITY : orders.from + orders.count;
 let stopped = false;
-const account: Account = { instances: 0, bytes: 0, seconds: 0, failures: 0, p50Ms: 0, p99Ms: 0 };
+const account: Account = { instances: 0, bytes: 0, seconds: 0, failures: 0, p50Ms: 0, p99Ms: 0, lateAnswers: 0 };
 const answeredMs: number[] = [];
 if (orders.untilStopped) process.stdin.on('end', () => (stopped = true)).resume();
 
@@ -111,6 +113,7 @@ await Promise.all(Array.from({ length: orders.associations }, (_, n) => (orders.
 account.seconds = (performance.now() - began) / 1000;
 if (answeredMs.length > 0) {
   answeredMs.sort((a, b) => a - b);
+  account.lateAnswers = answeredMs.filter((ms) => ms >= 1000).length;
   account.p50Ms = answeredMs[Math.ceil(answeredMs.length * 0.5) - 1]!;
   account.p99Ms = answeredMs[Math.ceil(answeredMs.length * 0.99) - 1]!;
 }
