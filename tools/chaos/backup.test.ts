@@ -22,13 +22,17 @@ const ENV = {
 };
 
 /** The three steps of the README, as a person or cron would run them. */
+const STEPS = {
+  log: 'mkdir -p "$2/archive"; cp -a "$1/archive/log" "$2/archive/"',
+  rest: `mkdir -p "$2/archive"
+    for entry in "$1"/archive/*; do [ "$(basename "$entry")" = log ] || cp -a "$entry" "$2/archive/"; done`,
+  state: 'cp -a "$1/state" "$2/"',
+};
+function copy(step: keyof typeof STEPS, from: string, to: string): void {
+  execFileSync('sh', ['-ec', STEPS[step], 'backup', from, to], { stdio: ['ignore', 'ignore', 'inherit'] });
+}
 function copyWhileItRuns(from: string, to: string): void {
-  const script = `
-    mkdir -p "$2/archive"
-    cp -a "$1/archive/log" "$2/archive/"
-    for entry in "$1"/archive/*; do [ "$(basename "$entry")" = log ] || cp -a "$entry" "$2/archive/"; done
-    cp -a "$1/state" "$2/"`;
-  execFileSync('sh', ['-ec', script, 'backup', from, to], { stdio: ['ignore', 'ignore', 'inherit'] });
+  for (const step of ['log', 'rest', 'state'] as const) copy(step, from, to);
 }
 
 class Load {
@@ -135,7 +139,7 @@ async function post(server: GantryServer, path: string, body: unknown): Promise<
 }
 
 test('a copy made while storing, deleting and compacting run is a backup', { timeout: 5 * 60_000 }, async (t) => {
-  const copy = mkdtempSync(join(tmpdir(), 'gantry-backup-'));
+  const to = mkdtempSync(join(tmpdir(), 'gantry-backup-'));
   const server = await startServer({ env: ENV });
   let restored: GantryServer | undefined;
   try {
@@ -147,14 +151,14 @@ test('a copy made while storing, deleting and compacting run is a backup', { tim
 
     const before = [...load.acknowledged];
     const deletedBefore = [...load.deleted].filter(([, done]) => done).map(([uid]) => uid);
-    copyWhileItRuns(server.dataDir, copy);
+    copyWhileItRuns(server.dataDir, to);
     const goal = load.acknowledged.size + 5; // it went on meanwhile and after
     await load.until(() => load.acknowledged.size >= goal);
     await load.stop();
     await server.close();
 
-    assert.deepEqual(readdirSync(copy).sort(), ['archive', 'state'], 'the index is not part of a backup');
-    restored = await startServer({ dataDir: copy, env: { ...ENV, GANTRY_KEEPER_ENABLED: 'false' } });
+    assert.deepEqual(readdirSync(to).sort(), ['archive', 'state'], 'the index is not part of a backup');
+    restored = await startServer({ dataDir: to, env: { ...ENV, GANTRY_KEEPER_ENABLED: 'false' } });
     const expected = before.map((n) => makeInstance(SEED, n)).filter(({ study }) => !load.deleted.has(study));
     t.diagnostic(`${expected.length} instances and ${deletedBefore.length} deletes acknowledged before the copy began`);
     assert.ok(expected.length >= 30);
@@ -182,6 +186,66 @@ test('a copy made while storing, deleting and compacting run is a backup', { tim
   } finally {
     await restored?.close();
     await server.close();
-    rmSync(copy, { recursive: true, force: true });
+    rmSync(to, { recursive: true, force: true });
   }
+});
+
+const NONE = new Uint8Array().buffer; // an answer that broke off
+
+/** A study is packed between two steps of the copy: how many of its instances the copy gives, and what `verify` says of it. */
+async function packedBetween(order: readonly (keyof typeof STEPS)[]): Promise<{ given: number; findings: string[] }> {
+  const to = mkdtempSync(join(tmpdir(), 'gantry-backup-'));
+  const server = await startServer({ env: { ...ENV, GANTRY_INDEX_SETTLE_MS: '1h', GANTRY_KEEPER_ENABLED: 'false' } });
+  let restored: GantryServer | undefined;
+  try {
+    const members = Array.from({ length: STUDY }, (_, n) => makeInstance(SEED, n));
+    const association = await connect({
+      host: '127.0.0.1',
+      port: server.dimsePort,
+      callingAeTitle: 'BACKUP',
+      calledAeTitle: 'GANTRY',
+      contexts: [{ abstractSyntax: CT, transferSyntaxes: [EXPLICIT] }],
+    });
+    for (const { instance, dataSet } of members) {
+      const what = { contextId: 1, sopClassUid: CT, sopInstanceUid: instance, data: dataSet };
+      assert.equal((await store(association, what)).status, 0);
+    }
+    await association.release();
+    const [first, ...then] = order;
+    copy(first!, server.dataDir, to);
+    const packed = await post(server, '/compact', { studyInstanceUid: members[0]!.study });
+    assert.equal((JSON.parse(packed) as { instancesMoved: number }).instancesMoved, STUDY);
+    for (const step of then) copy(step, server.dataDir, to);
+    await server.close();
+    restored = await startServer({ dataDir: to, env: { ...ENV, GANTRY_KEEPER_ENABLED: 'false' } });
+    let given = 0;
+    for (const { study, series, instance, dataSet } of members) {
+      const path = `studies/${study}/series/${series}/instances/${instance}`;
+      const headers = { Accept: 'application/dicom; transfer-syntax=*' };
+      const answer = await fetch(`${restored.dicomWeb}/${path}`, { headers }).catch(() => undefined);
+      const bytes = Buffer.from((await answer?.arrayBuffer().catch(() => NONE)) ?? NONE);
+      if (answer?.status === 200 && bytes.subarray(bytes.length - dataSet.length).equals(dataSet)) given++;
+    }
+    const lines = (await post(restored, '/verify', {})).trim().split('\n');
+    const kinds = lines.map((line) => (JSON.parse(line) as { kind: string }).kind);
+    return { given, findings: kinds.filter((kind) => kind !== 'progress' && kind !== 'ok-summary') };
+  } finally {
+    await restored?.close();
+    await server.close();
+    rmSync(to, { recursive: true, force: true });
+  }
+}
+
+test('the log first, then what it points at: a study packed in between is whole, and its pack an orphan', {
+  timeout: 2 * 60_000,
+}, async () => {
+  assert.deepEqual(await packedBetween(['log', 'rest', 'state']), { given: STUDY, findings: ['orphan'] });
+});
+
+test('the other way round is no backup: the log names a pack that is not in it, and verify says so', {
+  timeout: 2 * 60_000,
+}, async () => {
+  const { given, findings } = await packedBetween(['rest', 'log', 'state']);
+  assert.equal(given, 0);
+  assert.ok(findings.length >= STUDY && !findings.includes('orphan'), findings.join());
 });
