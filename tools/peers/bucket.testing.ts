@@ -1,14 +1,14 @@
 // A Gantry whose archive is in a bucket, and everything that a client can see of an archive.
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { S3Server } from '../servers/index.ts';
 import { partsOf } from './dicomweb.testing.ts';
 import type { GantryServer } from './server.ts';
 
 export function onBucket(s3: S3Server, bucket: string): Record<string, string> {
-  const secrets = mkdtempSync(join(tmpdir(), 'gantry-secrets-'));
+  const secrets = join(s3.dataDir, '../secrets'); // goes with the server
+  mkdirSync(secrets, { recursive: true });
   writeFileSync(join(secrets, 'access'), s3.accessKey);
   writeFileSync(join(secrets, 'secret'), s3.secretKey);
   return {

@@ -167,3 +167,21 @@ test('a segment that another keeper thinned is looked for once, and then known',
     assert.equal((await two.log.segments('main'))[0]!.state, 'thinned');
     assert.equal((await bytesOf(two.objects.read((await two.log.segments('main'))[0]!.object, 0, 512))).length, 512);
   }));
+
+test('commits that were merged are read together, not asked for one by one', () =>
+  withBed('merged', 0, async (bed) => {
+    const writer = await bed.open();
+    for (let i = 0; i < 30; i++) await writer.log.append('main', 'r', [sampleHold(`hold ${i}`)]);
+    await writer.close();
+    const keeper = await bed.open();
+    const rows = await keeper.log.segments('main');
+    assert.ok(rows.length <= 2);
+    for (const { object } of rows) {
+      await keeper.log.prepareThin('main', object);
+      await keeper.log.thin('main', object);
+    }
+    const reader = await bed.open();
+    bed.requests.clear();
+    assert.equal((await entriesOf(reader.log, 'main')).length, 31);
+    assert.ok(bed.requests.get('get')! <= 8, JSON.stringify([...bed.requests]));
+  }));

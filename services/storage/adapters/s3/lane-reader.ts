@@ -121,6 +121,10 @@ export class LaneReader {
   async table(lane: Lane, sequence: number): Promise<TableRead> {
     const cached = this.#parts.tables.get(lane.lane, sequence);
     if (cached) return cached;
+    // Merged long ago: asking for an object of its own would cost a request a commit, and a rebuild reads all of them.
+    const [nearest] = candidates(lane.pieces ?? [], sequence);
+    const merged = nearest?.thinned ? await this.#among(lane, [nearest], sequence) : undefined;
+    if (merged) return merged.table;
     const single = await this.#single(lane, sequence);
     if (single !== 'absent' && single !== 'many') return single.table;
     for (const again of [false, true]) {
