@@ -231,7 +231,7 @@ async function ask(clients: number): Promise<void> {
     all.sort((a, b) => a - b);
     const ms = (at: number): string => all[Math.floor(at * (all.length - 1))]!.toFixed(1).padStart(7);
     say(
-      `  ${name.padEnd(26)} ${String(all.length).padStart(5)} times ${(rows.get(name)! / all.length).toFixed(1).padStart(6)} rows  p50 ${ms(0.5)}  p90 ${ms(0.9)}  p99 ${ms(0.99)} ms`,
+      `  ${name.padEnd(26)} ${String(all.length).padStart(5)} times ${(rows.get(name)! / all.length).toFixed(1).padStart(6)} rows  p10 ${ms(0.1)}  p50 ${ms(0.5)}  p90 ${ms(0.9)}  p99 ${ms(0.99)} ms`,
     );
   }
 }
