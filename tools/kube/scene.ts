@@ -93,7 +93,9 @@ export function sceneOf(target: Installation, fleet: Fleet, say: (text: string) 
       );
     },
     until,
-    flows(more = 5) {
+    async flows(more = 5) {
+      // kubectl is waited for without hearing anything else: what was told meanwhile is heard first.
+      await pause(500);
       const before = fleet.acknowledged.size;
       return until(() => fleet.acknowledged.size > before + more, 180);
     },
