@@ -12,6 +12,9 @@ import type { Acceptor, Association, Decision, ListenOptions, Peer } from './typ
 const LOOK_MS = 250;
 const SHUTTING_DOWN: CloseReason = { kind: 'aborted', detail: 'this side is shutting down' };
 
+/** A peer sends its request as soon as it is connected; this is many round trips. */
+const JUDGED_AFTER_MS = 100;
+
 class LiveAcceptor implements Acceptor, AssociationOwner {
   readonly associations = new Set<Association>();
   private readonly options: ListenOptions;
@@ -90,6 +93,7 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
   }
 
   private handshake: ((socket: Socket) => void) | undefined;
+  private judging: NodeJS.Timeout | undefined;
 
   private connected(socket: Socket): void {
     if (this.handshake === undefined) {
@@ -109,15 +113,27 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
     association.upper.accepted();
   }
 
-  /** One too many: the oldest goes, so that idle connections never keep a modality out. */
+  /**
+   * Too many: the oldest go, so that idle connections never keep a modality out. Not at once: in a storm many are accepted in one turn, and
+   * the request of one among them, already on its way, must be read before anybody is judged. Four times too many is no storm any more.
+   */
   private wait(socket: Socket, association: LiveAssociation | undefined): void {
     this.waiting.set(socket, association);
-    if (this.waiting.size <= this.limits.unnegotiatedMax) return;
+    const max = this.limits.unnegotiatedMax;
+    if (this.waiting.size > 4 * max) this.closeOldest();
+    if (this.waiting.size <= max || this.judging !== undefined) return;
+    this.judging = setTimeout(() => {
+      this.judging = undefined;
+      while (this.waiting.size > this.limits.unnegotiatedMax) this.closeOldest();
+    }, JUDGED_AFTER_MS);
+  }
+
+  private closeOldest(): void {
     const [oldest, its] = this.waiting.entries().next().value!;
     this.waiting.delete(oldest);
     const detail = 'too many connections without an association: the oldest was closed';
-    if (its === undefined) oldest.destroy();
-    else its.upper.destroy({ kind: 'timeout', detail, limit: 'unnegotiatedMax' });
+    oldest.destroy(); // first, or it would wait once more for its peer to close (ended)
+    its?.upper.destroy({ kind: 'timeout', detail, limit: 'unnegotiatedMax' });
   }
 
   // --- associations (AssociationOwner)
@@ -206,6 +222,7 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
 
   async close(drainMs: number): Promise<void> {
     const stopped = this.stopListening();
+    clearTimeout(this.judging);
     const drained = Promise.all([...this.live].map((association) => association.closed));
     for (const association of [...this.live]) association.drainAndEnd();
     let timer: NodeJS.Timeout | undefined;

@@ -1,7 +1,7 @@
 /** Every row of LIMITS is driven to what it promises; a limit without a case here fails the last test. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import net, { type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { COMMAND, type CommandSet } from './command.ts';
@@ -416,15 +416,32 @@ limit('unnegotiatedMax', 'idle connections lose to newer ones, a modality gets i
   const idle = await Promise.all(Array.from({ length: 40 }, () => parrotTo(scp.port)));
   const association = await connect(toScp(scp.port));
   assert.equal((await echo(association)).status, 0);
-  assert.ok(scp.acceptor.unnegotiated <= 10);
-  let closed = 0;
-  while (closed < 30)
-    closed =
-      idle.filter((parrot) => parrot.isClosed).length ||
-      (await new Promise<number>((resolve) => setImmediate(resolve, 0)));
+  while (scp.acceptor.unnegotiated > 10) await new Promise((resolve) => setImmediate(resolve));
+  while (idle.filter((parrot) => parrot.isClosed).length < 30) await new Promise((resolve) => setImmediate(resolve));
   assert.equal((await scp.nextClosed()).limit, 'unnegotiatedMax');
   for (const parrot of idle) parrot.close();
   await association.release();
+});
+
+limit('unnegotiatedMax', 'one too many closes one, not all that wait', async () => {
+  const scp = await startScp(readAll, { limits: { unnegotiatedMax: 10 } });
+  const idle = await Promise.all(Array.from({ length: 11 }, () => parrotTo(scp.port)));
+  await scp.nextClosed();
+  const association = await connect(toScp(scp.port));
+  assert.equal(scp.acceptor.unnegotiated, 10);
+  for (const parrot of idle) parrot.close();
+  await association.release();
+});
+
+limit('unnegotiatedMax', 'who comes first in a storm is not judged before its request was read', async () => {
+  const scp = await startScp(readAll, { limits: { unnegotiatedMax: 10 } });
+  // All connect in one turn, and are accepted in one.
+  const modality = net.connect(scp.port, '127.0.0.1');
+  modality.write(encodePdu(associateRq({})));
+  const storm = Array.from({ length: 30 }, () => net.connect(scp.port, '127.0.0.1').on('error', () => undefined));
+  const [answer] = (await once(modality, 'data')) as [Buffer];
+  assert.equal(answer[0], PDU.ASSOCIATE_AC);
+  for (const socket of [modality, ...storm]) socket.destroy();
 });
 
 limit('keepAliveMs', 'is set on the socket', () => {

@@ -153,7 +153,7 @@ export const LIMITS = {
     min: 1,
     max: 65536,
     reason:
-      'connections that have not asked for an association; one more closes the oldest, so idle ones never keep a modality out',
+      'connections that have not asked for an association; beyond, the oldest are closed after 100 ms, so idle ones never keep a modality out',
   },
   keepAliveMs: {
     default: 60 * SECOND,
