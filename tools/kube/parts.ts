@@ -19,6 +19,16 @@ export async function peak(
   senders: number,
 ) {
   await until(() => fleet.counts.open === senders, 30);
+  /** Instances that each ingest pod kept since it started. */
+  const stored = () =>
+    new Map(
+      ready('ingest').map(({ metadata: { name } }) => {
+        const path = `/api/v1/namespaces/${NAMESPACE}/pods/${name}:9092/proxy/metrics`;
+        const metrics = target.kubectl('get', '--raw', path);
+        const lines = [...metrics.matchAll(/^gantry_ingest_instances_total(?:\{[^}]*\})? (\d+)/gm)];
+        return [name, lines.reduce((sum, [, value]) => sum + Number(value), 0)];
+      }),
+    );
   const before = others('ingest');
   const opened = fleet.counts.open;
   judge(opened === senders && ready('ingest').length === 1, `${opened} associations are open and idle: one ingest pod`);
@@ -26,21 +36,14 @@ export async function peak(
   const alone = await rate(10);
   const out = await until(() => ready('ingest').length > 1, 240);
   judge(Number.isFinite(out), `load on ${senders} associations: ingest scaled out after ${out + 10} s`);
-  const stored = () =>
-    ready('ingest').map(({ metadata: { name } }) => {
-      const path = `/api/v1/namespaces/${NAMESPACE}/pods/${name}:9092/proxy/metrics`;
-      const lines = target
-        .kubectl('get', '--raw', path)
-        .matchAll(/^gantry_ingest_instances_total(?:\{[^}]*\})? (\d+)/gm);
-      return [...lines].reduce((sum, [, value]) => sum + Number(value), 0);
-    });
   // A modality opens an association for each patient: those that come now find the new pods.
+  const early = stored();
   fleet.reconnect();
   const together = await rate(20);
-  const shares = stored();
+  const shares = [...stored()].map(([name, count]) => count - (early.get(name) ?? 0));
   judge(
     shares.filter((count) => count > 0).length > 1,
-    `instances stored by each ingest pod: ${shares.join(', ')}; ${alone.toFixed(0)} instances/s before, ${together.toFixed(0)} after (one machine, so its cores are the bound)`,
+    `instances stored by each ingest pod since: ${shares.join(', ')}; ${alone.toFixed(0)} instances/s before, ${together.toFixed(0)} after (one machine, so its cores are the bound)`,
   );
   const same = [...others('ingest').keys()].sort().join() === [...before.keys()].sort().join();
   judge(same, 'other roles stayed put: no pod of theirs was added or removed');
