@@ -2,6 +2,7 @@
 import { Agent, request } from 'node:http';
 import { connect } from '#dimse/requestor.ts';
 import { store } from '#dimse/scu.ts';
+import { hostile } from './hostile.ts';
 import { CT, EXPLICIT, maker, namesOf, type Shape } from './made.ts';
 import { type Fetched, type Fetching, fetchAgain, median, percentile, send, sending, using } from './measure.ts';
 import { gantry, nginx, orthanc, type Subject, storescp } from './servers.ts';
@@ -485,4 +486,5 @@ export const CASES: readonly Case[] = [
   metadata,
   scale,
   delay,
+  hostile,
 ];

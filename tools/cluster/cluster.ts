@@ -26,6 +26,8 @@ export interface ClusterOptions {
   /** gantry.yaml for every process, as text. */
   yaml?: string;
   env?: Record<string, string>;
+  /** What one process is told besides; `name` is `ingest-1`. */
+  envOf?: (name: string) => Record<string, string>;
   /** `full`: Elasticsearch runs faster after a while, and starts slower. */
   jit?: 'quick' | 'full';
   /** Told what is being started. */
@@ -164,6 +166,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
             GANTRY_PLATFORM_BULK_PORT: SERVICE[role] === undefined ? '0' : String(bulk),
             GANTRY_PLATFORM_HEALTH_PORT: String(health),
             GANTRY_PLATFORM_ENDPOINTS: endpointsOf(role).join(','),
+            ...options.envOf?.(name),
           }),
         );
       const group: GantryNode[] = [];

@@ -191,7 +191,7 @@ export async function toxicS3(
 
   /** Method, path and headers as they came: the signature stays valid. */
   function send(incoming: IncomingMessage) {
-    return httpRequest({
+    const sent = httpRequest({
       host: target.hostname,
       port: target.port,
       method: incoming.method!,
@@ -199,6 +199,9 @@ export async function toxicS3(
       headers: incoming.rawHeaders,
       agent,
     });
+    // Who waits for the response is told; a connection that breaks after it harms the body, and whoever reads that is told.
+    sent.on('error', () => undefined);
+    return sent;
   }
 
   async function apply(incoming: IncomingMessage, body: Buffer): Promise<void> {

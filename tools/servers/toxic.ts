@@ -41,17 +41,17 @@ export async function toxic(target: string, settings: Partial<ToxicSettings> = {
     sockets.add(socket);
     socket.setNoDelay(true);
     // An error of one side ends the other, with a reset as well.
-    socket.on('error', () => other().resetAndDestroy());
+    socket.on('error', () => reset(other()));
     socket.on('close', () => {
       sockets.delete(socket);
       // In order: what it said is still on its way, and the end behind it. Otherwise: the other side is to know.
-      if (!socket.readableEnded) other().resetAndDestroy();
+      if (!socket.readableEnded) reset(other());
     });
   }
 
   const server = createServer({ allowHalfOpen: true }, (client) => {
     if (network.settings.partition === 'reset') {
-      client.resetAndDestroy();
+      reset(client);
       return;
     }
     const upstream = connect({ host: hostname, port: Number(targetPort), allowHalfOpen: true });
@@ -70,7 +70,7 @@ export async function toxic(target: string, settings: Partial<ToxicSettings> = {
     address: `127.0.0.1:${port}`,
     set(changes) {
       network.set(changes);
-      if (network.settings.partition === 'reset') for (const socket of sockets) socket.resetAndDestroy();
+      if (network.settings.partition === 'reset') for (const socket of sockets) reset(socket);
     },
     get settings() {
       return network.settings;
@@ -85,6 +85,12 @@ export async function toxic(target: string, settings: Partial<ToxicSettings> = {
       await once(server, 'close');
     },
   };
+}
+
+/** A socket that is being shut down cannot be reset (libuv: EINVAL), and node then leaves it open for ever. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** The state that all ways through a proxy share. */

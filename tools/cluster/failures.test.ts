@@ -1,0 +1,175 @@
+// What a modality and a viewer are told while a part is gone, and that everything is there when it is back.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { writePart10Prefix } from '#dicom/part10.ts';
+import { connect } from '#dimse/requestor.ts';
+import { find, store } from '#dimse/scu.ts';
+import { query, STUDY_ROOT } from '../../services/gateway/dimse/house.testing.ts';
+import { CT, EXPLICIT, type MadeInstance, makeInstance } from '../chaos/instances.ts';
+import { verify } from '../chaos/load.ts';
+import { withoutServers } from '../servers/index.ts';
+import { type Cluster, startCluster } from './cluster.ts';
+
+const SEED = 89;
+/** Who tells the wrong time: nobody compares clocks. S3 itself refuses signatures that are more than 15 minutes off. */
+const SKEWED_MS: Record<string, number | undefined> = {
+  'gateway-2': 3_600_000,
+  'index-2': -3_600_000,
+  'ingest-2': -600_000,
+  'storage-2': 600_000,
+};
+const skip = await withoutServers('nats', 'versitygw', 'elasticsearch');
+
+describe('a cluster whose parts go', { skip, timeout: 10 * 60_000 }, () => {
+  let cluster: Cluster;
+  let next = 0;
+  before(async () => {
+    cluster = await startCluster({
+      proxies: true,
+      // Patience is shorter than a test's.
+      env: { GANTRY_STORAGE_S3_REQUEST_MS: '1s', GANTRY_STORAGE_S3_COMMIT_MS: '3s', GANTRY_PLATFORM_CONNECT_MS: '1s' },
+      envOf: (name) => ({ NODE_OPTIONS: `--import=${skewed(SKEWED_MS[name] ?? 0)}` }),
+    });
+  });
+  after(() => cluster?.close());
+
+  const association = () =>
+    connect({
+      host: '127.0.0.1',
+      port: cluster.dimsePort,
+      callingAeTitle: 'MODALITY',
+      calledAeTitle: 'GANTRY',
+      contexts: [CT, STUDY_ROOT.find].map((abstractSyntax) => ({ abstractSyntax, transferSyntaxes: [EXPLICIT] })),
+    });
+  /** A study of its own for each, so that what is found is what was sent. */
+  const fresh = (): MadeInstance => makeInstance(SEED, 10 * next++, 20_000);
+
+  async function cStore(...made: MadeInstance[]): Promise<number[]> {
+    const open = await association();
+    const statuses: number[] = [];
+    for (const { instance: sopInstanceUid, dataSet: data } of made)
+      statuses.push((await store(open, { contextId: 1, sopClassUid: CT, sopInstanceUid, data })).status);
+    await open.release();
+    return statuses;
+  }
+  async function stow({ instance, dataSet }: MadeInstance): Promise<Response> {
+    const body = Buffer.concat([
+      Buffer.from('--x\r\nContent-Type: application/dicom\r\n\r\n'),
+      writePart10Prefix({ sopClassUid: CT, sopInstanceUid: instance, transferSyntaxUid: EXPLICIT }),
+      dataSet,
+      Buffer.from('\r\n--x--\r\n'),
+    ]);
+    const answer = await fetch(`${cluster.dicomWeb}/studies`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'multipart/related; type="application/dicom"; boundary=x' },
+      body: new Uint8Array(body),
+    });
+    await answer.arrayBuffer();
+    return answer;
+  }
+  async function cFind(study: string): Promise<number> {
+    const open = await association();
+    let status = -1;
+    for await (const response of find(open, STUDY_ROOT.find, query('STUDY', { study }))) status = response.status;
+    await open.release();
+    return status;
+  }
+  const qido = (study: string) => fetch(`${cluster.dicomWeb}/studies?StudyInstanceUID=${study}`);
+  async function untilFound(...made: MadeInstance[]): Promise<void> {
+    for (const { study, series, instance, dataSet } of made)
+      for (const until = Date.now() + 90_000; ; ) {
+        const found = await qido(study);
+        const said = await found.text();
+        const rows = found.status === 200 ? (JSON.parse(said) as unknown[]).length : 0;
+        const answer = await fetch(`${cluster.dicomWeb}/studies/${study}/series/${series}/instances/${instance}`, {
+          headers: { Accept: 'application/dicom; transfer-syntax=*' },
+        });
+        const bytes = Buffer.from(await answer.arrayBuffer());
+        if (rows === 1 && answer.status === 200 && bytes.includes(dataSet)) break;
+        assert.ok(Date.now() < until, `found ${rows}, read ${answer.status}`);
+      }
+  }
+
+  test('S3 gone: C-STORE is refused with A700, STOW with 503 and Retry-After; then the pace returns', async () => {
+    const [calm, refused, again] = [fresh(), fresh(), fresh()];
+    assert.deepEqual(await cStore(calm), [0]);
+    await cluster.s3.kill();
+    assert.deepEqual(await cStore(refused), [0xa700]);
+    const answer = await stow(refused);
+    assert.equal(answer.status, 503);
+    assert.ok(Number(answer.headers.get('retry-after')) > 0);
+    await cluster.s3.restart();
+    // A modality's retry: refused until a commit goes through again, never for long.
+    for (const until = Date.now() + 60_000; ; ) {
+      const [status] = await cStore(refused);
+      if (status === 0) break;
+      assert.equal(status, 0xa700);
+      assert.ok(Date.now() < until, 'storing goes on');
+    }
+    assert.deepEqual(await cStore(again), [0]);
+    await untilFound(calm, refused, again);
+  });
+
+  test('NATS gone: modalities notice nothing, and what they store is found', async () => {
+    const [before, during, stowed] = [fresh(), fresh(), fresh()];
+    assert.deepEqual(await cStore(before), [0]);
+    for (const node of cluster.nats) await node.kill();
+    assert.deepEqual(await cStore(during), [0]);
+    assert.equal((await stow(stowed)).status, 200);
+    await untilFound(before, during, stowed);
+    for (const node of cluster.nats) await node.restart();
+    const later = fresh();
+    assert.deepEqual(await cStore(later), [0]);
+    await untilFound(later);
+  });
+
+  test('Elasticsearch gone: storing goes on, queries say that they cannot, and it catches up', async () => {
+    const [before, during, stowed] = [fresh(), fresh(), fresh()];
+    assert.deepEqual(await cStore(before), [0]);
+    await untilFound(before);
+    for (const node of cluster.elasticsearch) await node.kill();
+    assert.deepEqual(await cStore(during), [0]);
+    assert.equal((await stow(stowed)).status, 200);
+    const answer = await qido(before.study);
+    await answer.arrayBuffer();
+    assert.equal(answer.status, 503);
+    const status = await cFind(before.study);
+    assert.ok(status === 0xa700 || status >> 12 === 0xc, `C-FIND says that it failed: ${status.toString(16)}`);
+    for (const node of cluster.elasticsearch) await node.restart();
+    await untilFound(during, stowed);
+  });
+
+  for (const [name, ways] of [
+    ['the index', ['index-1', 'index-2']],
+    ['storage', ['storage-1', 'storage-2']],
+    ['one index process', ['index-1']],
+    ['one storage process', ['storage-1']],
+  ] as const)
+    test(`${name} cannot be reached (packets are lost): storing goes on, nothing waits for ever, and it heals`, async () => {
+      const proxies = ways.flatMap((way) => cluster.proxies!.processes[way]!);
+      for (const one of proxies) one.set({ partition: 'drop' });
+      const [during, stowed] = [fresh(), fresh()];
+      assert.deepEqual(await cStore(during), [0]);
+      const answered = await qido(during.study); // found or not, it is answered
+      await answered.arrayBuffer();
+      for (const one of proxies) one.set({ partition: 'none' });
+      const { status } = await stow(stowed);
+      if (status !== 200) assert.equal((await stow(stowed)).status, 200);
+      await untilFound(during, stowed);
+    });
+
+  test('after all this verify finds nothing', async () => {
+    assert.deepEqual(await verify(cluster), []);
+  });
+});
+
+/** A module that moves the wall clock of the process that imports it. */
+function skewed(ms: number): string {
+  const source = `
+    const RealDate = Date;
+    globalThis.Date = class extends RealDate {
+      constructor(...given) { given.length === 0 ? super(RealDate.now() + (${ms})) : super(...given); }
+      static now() { return RealDate.now() + (${ms}); }
+    };`;
+  return `data:text/javascript,${encodeURIComponent(source)}`;
+}
