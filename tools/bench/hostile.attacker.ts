@@ -22,7 +22,7 @@ const dial = (port: number): Socket => {
 async function often(ms: number, work: () => unknown): Promise<void> {
   while (!ended.signal.aborted) {
     await work();
-    await sleep(ms, undefined, { signal: ended.signal }).catch(() => undefined);
+    await sleep(ms, undefined, { signal: ended.signal }).catch(() => undefined); // the end wakes it
   }
 }
 async function stow(what: string, dataSet: Buffer, transferSyntaxUid: string): Promise<void> {
@@ -36,7 +36,7 @@ async function stow(what: string, dataSet: Buffer, transferSyntaxUid: string): P
     signal: ended.signal,
   })
     .then((answer) => answer.arrayBuffer())
-    .catch(() => undefined); // refused, or the time is over
+    .catch(() => undefined); // refused or cut off is what an attacker gets
 }
 const bomb = deflateRawSync(Buffer.alloc(100 * 2 ** 20), { level: 9 });
 const item = Buffer.from('08001511fffffffffeff00e0ffffffff', 'hex');
@@ -67,7 +67,7 @@ const work = [
         port === httpPort ? Buffer.from('GET / HTTP/1.1\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaa') : Buffer.alloc(64, 1);
       for (let n = 0; !socket.destroyed && !ended.signal.aborted; n++) {
         socket.write(bytes.subarray(n % bytes.length, (n % bytes.length) + 1));
-        await sleep(1_000, undefined, { signal: ended.signal }).catch(() => undefined);
+        await sleep(1_000, undefined, { signal: ended.signal }).catch(() => undefined); // the end wakes it
       }
       socket.destroy();
     }

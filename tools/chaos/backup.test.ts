@@ -222,6 +222,7 @@ async function packedBetween(order: readonly (keyof typeof STEPS)[]): Promise<{ 
     for (const { study, series, instance, dataSet } of members) {
       const path = `studies/${study}/series/${series}/instances/${instance}`;
       const headers = { Accept: 'application/dicom; transfer-syntax=*' };
+      // Cut off in the middle is not given.
       const answer = await fetch(`${restored.dicomWeb}/${path}`, { headers }).catch(() => undefined);
       const bytes = Buffer.from((await answer?.arrayBuffer().catch(() => NONE)) ?? NONE);
       if (answer?.status === 200 && bytes.subarray(bytes.length - dataSet.length).equals(dataSet)) given++;
