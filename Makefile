@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Node 24 and the tools come with `npm ci`, so that any host's own node (20, say) does for the first step.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo test test-unit check fix bench fuzz proto setup viewer image servers cluster cluster-k8s scenarios-k8s peak-k8s
+.PHONY: help up demo test test-fast check fix bench fuzz proto setup viewer image servers cluster cluster-k8s scenarios-k8s peak-k8s
 
 help: ## this list (at once)
 	@echo 'Gantry: an open PACS. `make demo` is the place to start.'
@@ -27,8 +27,8 @@ test: setup viewer ## every test, against DCMTK, pynetdicom, Chromium, NATS, S3,
 	@tools/setup/servers.sh
 	@exec tools/setup/run-tests.sh all
 
-test-unit: setup ## the tests that need nobody else's program (a few min)
-	@exec tools/setup/run-tests.sh unit
+test-fast: setup ## the tests that need nobody else's program (5 min)
+	@exec tools/setup/run-tests.sh fast
 
 check: setup ## types, lint, protos, generated code, house rules (30 s)
 	@exec node tools/check/main.ts

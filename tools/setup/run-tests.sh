@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# run-tests.sh all | unit: node's own runner, its own summary. Set TESTS='services/index/**/*.test.ts' for a part of them.
+# run-tests.sh all | fast: node's own runner, its own summary. Set TESTS='services/index/**/*.test.ts' for a part of them.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-which=${1:?all or unit}
+which=${1:?all or fast}
 mapfile -t files < <(git ls-files --cached --others --exclude-standard -- 'services/**.test.ts' 'tools/**.test.ts' | sort -u)
-if [[ $which == unit ]]; then
+if [[ $which == fast ]]; then
   # A test that starts someone else's program asks tools/setup/peers.ts or tools/servers for it.
   mapfile -t files < <(grep -LE 'setup/peers\.ts|servers/index\.ts|withoutServers' -- "${files[@]}")
 fi
