@@ -8,8 +8,8 @@ import { DataService } from '#proto/storage/v1/storage.ts';
 /** How long an answer waits for the index to show what it just wrote; after it, the change is durable and shows a little later. */
 const READ_YOUR_WRITES_MS = 5000;
 
-/** How long a deletion waits until the index knows every entry that it must name; then it is refused, and may be tried again. */
-const FOLD_WAIT_MS = 20_000;
+/** How long a deletion waits until the index knows every entry that it must name; then it is refused, and may be tried again. No longer than index.awaitMaxMs. */
+const FOLD_WAIT_MS = 10_000;
 
 /** Entries in one control entry: a study of 10^5 instances is deleted by a few of them. */
 const ENTRIES_PER_CONTROL = 10_000;
@@ -29,15 +29,19 @@ export function createUseCases(context: Context) {
     return positions;
   }
 
+  /** What the log holds now, whoever stored it: an instance that is not folded yet would survive its study's deletion. */
+  async function folded(call: Call): Promise<void> {
+    const { positions } = await storage.heads(call, {});
+    const { reached } = await index.await(call, { positions, limitMs: FOLD_WAIT_MS });
+    if (!reached) throw new GantryError('unavailable', 'the index is behind the log: try again');
+  }
+
   async function entriesOf(
     call: Call,
     level: { study: string; series?: string; instance?: string },
     inTrash: boolean,
   ): Promise<EntryRow[]> {
-    // What the log holds now, whoever stored it: an instance that is not folded yet would survive its study's deletion.
-    const { positions } = await storage.heads(call, {});
-    const { reached } = await index.await(call, { positions, limitMs: FOLD_WAIT_MS });
-    if (!reached) throw new GantryError('unavailable', 'the index is behind the log: try again');
+    await folded(call);
     const rows: EntryRow[] = [];
     for await (const row of index.entries(call, {
       studyInstanceUid: level.study,
@@ -108,9 +112,14 @@ export function createUseCases(context: Context) {
 
     /** While it is on hold nothing of a study is removed for good (a court, an inquiry); it can still be moved to the trash and back. */
     async hold(call: Call, study: string, on: boolean, reason: string): Promise<void> {
-      const level = { study };
-      if ((await entriesOf(call, level, false)).length === 0 && (await entriesOf(call, level, true)).length === 0)
-        throw new GantryError('not-found', 'this study is not in the archive, nor in the trash');
+      await folded(call);
+      // Purged ones too: until the keeper comes by their bytes are there, and what a hold has kept must be free to go one day.
+      let known = false;
+      for await (const _ of index.fates(call, { studyInstanceUid: study, entries: [] })) {
+        known = true;
+        break;
+      }
+      if (!known) throw new GantryError('not-found', 'the archive has never had this study');
       await append(call, [{ $case: 'hold', value: { studyInstanceUid: study, on, reason, actor: call.principal.id } }]);
     },
 

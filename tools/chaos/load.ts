@@ -49,7 +49,8 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
   const random = randomOf(seed ^ 0x5eed);
   const acknowledged = new Set<number>();
   const uncertain = new Set<number>(); // sent, no answer or a refusal: may be there or not, never half
-  const deleted = new Set<string>();
+  const deleted = new Map<string, boolean>(); // whether it was answered 204
+  const retried = new Set<number>(); // sent more than once: an attempt that was given up may still arrive, later than a deletion
   let next = 0;
   let failed = 0;
   let stopping = false;
@@ -81,6 +82,7 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
         });
         while (!stopping) {
           const n: number = again ?? next++;
+          if (n === again) retried.add(n);
           again = random() < 0.5 ? n : undefined;
           const made = makeInstance(seed, n);
           uncertain.add(n);
@@ -154,12 +156,16 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
       await pause(300);
       const tens = Math.floor(random() * Math.floor(next / 10)) * 10;
       const members = Array.from({ length: 10 }, (_, i) => tens + i);
-      if (!members.every((n) => acknowledged.has(n))) continue;
+      if (!members.every((n) => acknowledged.has(n) && !retried.has(n))) continue;
       const { study } = makeInstance(seed, tens, 2);
       if (deleted.has(study)) continue;
-      deleted.add(study); // from now on nobody expects it, nor its absence, unless the answer says so
+      deleted.set(study, false); // from now on nobody expects it, nor its absence, unless the answer says so
       const signal = AbortSignal.timeout(PATIENCE_MS);
-      await fetch(`${target.dicomWeb}/studies/${study}`, { method: 'DELETE', signal }).catch(() => undefined);
+      const answer = await fetch(`${target.dicomWeb}/studies/${study}`, { method: 'DELETE', signal }).catch(
+        () => undefined,
+      );
+      await answer?.arrayBuffer().catch(() => undefined); // cut off after its status: that was said
+      if (answer?.status === 204) deleted.set(study, true);
     }
   }
 
@@ -182,7 +188,10 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
         const found = rows.map((row) => row['00080018']!.Value![0] as string);
         if (new Set(found).size !== found.length) doubled.push(study);
         const [counted] = await search(`${target.dicomWeb}/studies?StudyInstanceUID=${study}&includefield=00201208`);
-        if (counted !== undefined && counted['00201208']!.Value![0] !== found.length) doubled.push(`${study} (count)`);
+        if (found.length > 0 && counted?.['00201208']?.Value?.[0] !== found.length) doubled.push(`${study} (count)`);
+        // All of it was acknowledged before it was deleted, and sent once: all or nothing, and nothing after a 204.
+        if (deleted.has(study) && found.length !== 0 && (found.length !== 10 || deleted.get(study)))
+          different.push(`${study} (deleted, ${found.length} left)`);
         const expected = new Map<string, { n: number; made: MadeInstance }>();
         for (let n = tens; n < Math.min(tens + 10, next); n++) {
           const made = makeInstance(seed, n);
@@ -210,7 +219,7 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
       return {
         acknowledged: acknowledged.size,
         failed,
-        deleted: deleted.size,
+        deleted: [...deleted.values()].filter(Boolean).length,
         missing,
         different,
         doubled,

@@ -93,7 +93,7 @@ export function createHttp(context: Context): FastifyInstance {
     const whole = reply.raw.writableFinished;
     requests.add(1, { method: request.method, route, status: String(reply.statusCode) });
     seconds.record(ms / 1000, { route }, request.call);
-    if (request.failure !== undefined && !request.call.signal.aborted) {
+    if (request.failure !== undefined) {
       log.error({ requestId: request.id, route, err: toGantryError(request.failure) }, 'an answer broke off');
     }
     if (config.useCase) {

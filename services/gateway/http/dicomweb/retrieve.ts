@@ -81,7 +81,9 @@ export function retrieveRoutes(app: FastifyInstance, reader: Reader): void {
     const zip = ranges.findIndex(
       (range) => !range.multipart && (range.type === 'application/zip' || (zipped && anyOne(range))),
     );
-    if (zip >= 0 && (dicom.length === 0 || zip <= ranges.indexOf(dicom[0]!)))
+    // What could carry the answer: one instance by itself cannot carry several.
+    const first = dicom.find((range) => single || range.multipart || range.type === '*/*');
+    if (zip >= 0 && (first === undefined || zip <= ranges.indexOf(first)))
       return sendZip(request, reply, reader, located, ranges[zip]!);
     if (dicom.length === 0)
       throw new GantryError(

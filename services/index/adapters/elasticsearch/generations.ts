@@ -188,6 +188,11 @@ export class Generations {
     }
   }
 
+  /** Of a rebuild that failed. A swap whose answer was lost may have been done: then it is the index, and stays. */
+  async abandon(generation: Generation): Promise<void> {
+    if (await this.#unmark(`${generation.name}-studies-0`)) await this.remove(generation);
+  }
+
   async remove(generation: Generation): Promise<void> {
     await asked('removing an index', () =>
       this.#client.indices.delete({

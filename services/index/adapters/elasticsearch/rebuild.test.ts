@@ -5,7 +5,7 @@ import { EventEmitter, once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { Client } from '@elastic/elasticsearch';
 import { type EntryRow, SearchRequest, type SearchRow } from '#proto/index/v1/index.ts';
-import { type ElasticsearchNodes, startElasticsearch } from '../../../../tools/servers/index.ts';
+import { type ElasticsearchNodes, startElasticsearch, toxicS3 } from '../../../../tools/servers/index.ts';
 import type { RawCommit } from '../../fold/commit.ts';
 import { type FollowedLog, Follower } from '../../follow.ts';
 import { collect } from '../../instances.testing.ts';
@@ -209,5 +209,25 @@ test('a rebuild that another process took for forgotten takes nobody’s place',
   } finally {
     await other.close();
     await slow.close();
+  }
+});
+
+test('a swap that was done and whose answer is lost: what now is the index stays', async () => {
+  const proxy = await toxicS3(servers.urls[0]!); // any server that speaks HTTP
+  const store = new ElasticIndexStore(optionsOf([proxy.endpoint], newPrefix()));
+  try {
+    const commits = [1, 2, 3].map((n) => commitOf(n));
+    await store.fold('main', commits);
+    await store.show();
+    const rebuilding = await store.beginRebuild();
+    await rebuilding.fold('main', commits);
+    const lost = proxy.next('dropAnswer', ({ path }) => path.startsWith('/_aliases'));
+    await assert.rejects(rebuilding.complete(), { code: 'unavailable' });
+    await lost;
+    await rebuilding.abandon();
+    assert.deepEqual(lacks(await shown(store), instancesOf(commits)), []);
+  } finally {
+    await store.close();
+    await proxy.close();
   }
 });

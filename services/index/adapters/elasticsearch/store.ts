@@ -232,7 +232,7 @@ export class ElasticIndexStore implements IndexStore {
         if (before) this.#removeLater(before);
       },
       abandon: async () => {
-        if (!done) await this.#generations.remove(generation);
+        if (!done) await this.#generations.abandon(generation);
       },
     };
   }
