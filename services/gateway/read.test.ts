@@ -73,6 +73,7 @@ function archive() {
         seriesInstanceUid: '1.1',
         sopInstanceUid: `1.1.${n}`,
         version: version(n),
+        digest: version(n),
         place: { object: `log/${n}`, offset: 0, length: bytes.length },
       });
       objects.set(`log/${n}`, bytes);
@@ -110,11 +111,11 @@ test('what is gone for good is not-found, not asked for for ever', async () => {
   store.located.length = 0;
   store.breakNext(0);
   await assert.rejects(all(store.reader.read(call, one)), { code: 'not-found' });
-  // Another version of it now: these bytes are not those.
+  // The same data set from another sender now: its prefix differs, so that these bytes are not those.
   const other = store.add(1, Buffer.from('ABCDEF'));
   assert.equal(await all(store.reader.read(call, other)), 'ABCDEF');
   store.breakNext(3);
-  await assert.rejects(all(store.reader.read(call, { ...one, version: version(9) })), { code: 'not-found' });
+  await assert.rejects(all(store.reader.read(call, { ...one, digest: version(9) })), { code: 'not-found' });
   // Resolved to a place that is not there either.
   const lost = store.add(2, Buffer.from('abc'));
   store.located.at(-1)!.place!.object = 'nowhere';
@@ -142,6 +143,14 @@ test('who reads breaks off amid a body: it goes on at the same byte, as often as
   for await (const { file, chunk, first } of store.reader.readFiles(call, [two, two]))
     files += `${first ? `${file.sopInstanceUid} ` : ''}${chunk}`;
   assert.equal(files, '1.1.2 01234567891.1.2 0123456789');
+  // Of many files those that came before count as begun, and both failures may meet at one byte.
+  const many = Array.from({ length: 300 }, (_, n) => store.add(100 + n, Buffer.from(`file ${n}.`)));
+  breaks = 2;
+  let count = 0;
+  for await (const { first } of store.reader.readFiles(call, many)) {
+    if (first && ++count === 256) store.breakNext(0);
+  }
+  assert.equal(count, 300);
   // Twice at the same byte, or before there was one.
   store.hooks.onBreak = () => store.breakNext(6);
   store.breakNext(6);

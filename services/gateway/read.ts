@@ -41,7 +41,8 @@ export function createReader(context: Context) {
       sopInstanceUids: [old.sopInstanceUid],
       renditions: true,
     });
-    const same = now.find((one) => Buffer.compare(old.version, one.version) === 0);
+    // The very file: an equal data set of another sender has another prefix, and other bytes at the same offset.
+    const same = now.find((one) => Buffer.compare(old.digest, one.digest) === 0 && fileLength(one) === fileLength(old));
     if (same === undefined)
       throw new GantryError('not-found', `instance ${old.sopInstanceUid} is not in the archive any more`);
     return same;
@@ -49,13 +50,15 @@ export function createReader(context: Context) {
 
   /**
    * Bytes of one file. On `not-found` it resolves the place once more and goes on at the same byte; where the process that read it, or its
-   * store, breaks off amid the body, it goes on with the next: nothing is sent twice, and whoever asked need not ask again.
+   * store, breaks off amid the body, it goes on with the next: nothing is sent twice, and whoever asked need not ask again. `begun`: what
+   * this is a part of has begun already.
    */
-  async function* read(call: Call, located: Located, range?: Range): AsyncGenerator<Buffer> {
+  async function* read(call: Call, located: Located, range?: Range, begun = false): AsyncGenerator<Buffer> {
     const { start, end } = range ?? { start: 0, end: fileLength(located) };
     let at = start;
     let place = located.place!;
-    for (let resolvedAt = -1; at < end; ) {
+    const triedAt = new Map<string, number>();
+    while (at < end) {
       try {
         const { body } = await bulkRead(call, { places: [{ ...place, offset: place.offset + at, length: end - at }] });
         for await (const chunk of body) {
@@ -66,8 +69,8 @@ export function createReader(context: Context) {
           throw new GantryError('damaged', `instance ${located.sopInstanceUid} is shorter than its entry says`);
       } catch (error) {
         // Once for each byte that it stops at: a large file may move more than once while somebody slow reads it.
-        if (resolvedAt === at || !resumes(error, at > start)) throw error;
-        resolvedAt = at;
+        if (!resumes(error, begun || at > start) || triedAt.get(error.code) === at) throw error;
+        triedAt.set(error.code, at);
         if (error.code === 'not-found') place = (await relocate(call, located)).place!;
       }
     }
@@ -105,12 +108,13 @@ export function createReader(context: Context) {
         if (done < batch.length)
           throw new GantryError('damaged', `instance ${batch[done]!.sopInstanceUid} is shorter than its entry says`);
       } catch (error) {
-        if (!resumes(error, done + given > 0)) throw error;
+        const begun = from > batch.length || done + given > 0;
+        if (!resumes(error, begun)) throw error;
         // Something of this batch has moved, or its reader is gone: finish it one file at a time, each from the byte it had come to.
         for (let i = done; i < batch.length; i++) {
           const file = batch[i]!;
           let first = i !== done || given === 0;
-          for await (const chunk of read(call, file, { start: i === done ? given : 0, end: fileLength(file) })) {
+          for await (const chunk of read(call, file, { start: i === done ? given : 0, end: fileLength(file) }, begun)) {
             yield { file, chunk, first };
             first = false;
           }

@@ -25,8 +25,14 @@ export class Limiter {
 /** All of them, at most `width` at a time; the first failure ends it. */
 export async function eachOf<T>(items: Iterable<T>, width: number, work: (item: T) => Promise<void>): Promise<void> {
   const source = items[Symbol.iterator]();
+  let failed = false;
   const runner = async (): Promise<void> => {
-    for (let next = source.next(); !next.done; next = source.next()) await work(next.value);
+    try {
+      for (let next = source.next(); !next.done && !failed; next = source.next()) await work(next.value);
+    } catch (error) {
+      failed = true;
+      throw error;
+    }
   };
   await Promise.all(Array.from({ length: width }, runner));
 }

@@ -94,6 +94,7 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
 
   private handshake: ((socket: Socket) => void) | undefined;
   private judging: NodeJS.Timeout | undefined;
+  private readonly waitingSince = new WeakMap<Socket, number>();
 
   private connected(socket: Socket): void {
     if (this.handshake === undefined) {
@@ -119,13 +120,22 @@ class LiveAcceptor implements Acceptor, AssociationOwner {
    */
   private wait(socket: Socket, association: LiveAssociation | undefined): void {
     this.waiting.set(socket, association);
+    this.waitingSince.set(socket, performance.now());
     const max = this.limits.unnegotiatedMax;
     if (this.waiting.size > 4 * max) this.closeOldest();
     if (this.waiting.size <= max || this.judging !== undefined) return;
-    this.judging = setTimeout(() => {
-      this.judging = undefined;
-      while (this.waiting.size > this.limits.unnegotiatedMax) this.closeOldest();
-    }, JUDGED_AFTER_MS);
+    this.judging = setTimeout(() => this.judge(), JUDGED_AFTER_MS);
+  }
+
+  private judge(): void {
+    this.judging = undefined;
+    const ripe = performance.now() - JUDGED_AFTER_MS;
+    for (const socket of this.waiting.keys()) {
+      if (this.waiting.size <= this.limits.unnegotiatedMax) return;
+      if ((this.waitingSince.get(socket) ?? 0) > ripe) break; // it and those after it came later
+      this.closeOldest();
+    }
+    if (this.waiting.size > this.limits.unnegotiatedMax) this.judging = setTimeout(() => this.judge(), JUDGED_AFTER_MS);
   }
 
   private closeOldest(): void {

@@ -433,6 +433,18 @@ limit('unnegotiatedMax', 'one too many closes one, not all that wait', async () 
   await association.release();
 });
 
+limit('unnegotiatedMax', 'who comes last before the others are judged has its time too', async () => {
+  const scp = await startScp(readAll, { limits: { unnegotiatedMax: 10 } });
+  const idle = await Promise.all(Array.from({ length: 11 }, () => parrotTo(scp.port)));
+  // 30 more in one turn, shortly before the first are judged: none of them is that old.
+  await new Promise((resolve) => setTimeout(resolve, 70));
+  const late = await Promise.all(Array.from({ length: 25 }, () => parrotTo(scp.port)));
+  await scp.nextClosed();
+  assert.ok(late.every((parrot) => !parrot.isClosed) || idle.every((parrot) => parrot.isClosed));
+  while (scp.acceptor.unnegotiated > 10) await new Promise((resolve) => setImmediate(resolve));
+  for (const parrot of [...idle, ...late]) parrot.close();
+});
+
 limit('unnegotiatedMax', 'who comes first in a storm is not judged before its request was read', async () => {
   const scp = await startScp(readAll, { limits: { unnegotiatedMax: 10 } });
   // All connect in one turn, and are accepted in one.

@@ -67,6 +67,8 @@ export const keeperModule: Module = {
       compact: (call, { studyInstanceUid }) => pack(call, studyInstanceUid),
       async reclaim(call, { now }) {
         // On a full disk there is no room for packs, but what was purged can be said to be free.
+        // Whatever is removed, every lane was listed before: also where no keeper runs of itself (adr/0051).
+        await archive.log.closeDeadLanes();
         await inTurn(() => compact(until(call), { ...limits(), study: '', dropOnly: true }));
         return remove(call, now);
       },

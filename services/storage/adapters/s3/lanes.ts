@@ -84,9 +84,10 @@ export class Lanes {
     const now = clockwork.elapsedMs();
     const wantsAll = all && now - this.#allMs >= ALL_EVERY_MS;
     if (exact || wantsAll || now - this.#youngMs >= lookMs) {
+      const surveys = this.#surveys;
       await this.#find(wantsAll);
       this.#youngMs = now;
-      if (wantsAll) this.#allMs = now;
+      if (wantsAll && surveys === this.#surveys) this.#allMs = now;
     }
     const due = [...this].filter((lane) => !lane.own && !lane.closed && (exact || now - lane.lookedMs >= lookMs));
     await eachOf(due, WIDTH, async (lane) => {
@@ -102,7 +103,10 @@ export class Lanes {
     const { bucket } = this.#parts;
     const prefix = `log/${this.#tenant}/`;
     const young = ulid(Math.max(0, bucket.now() - YOUNG_MS)).slice(0, 10);
-    const from = !all ? young : this.#surveys ? undefined : await this.#told();
+    const surveys = this.#surveys; // as it is now: what was found by less must not be told as a survey
+    const told = all && !surveys ? await this.#told() : undefined;
+    // Never later than what is young by our own clock: the keeper's may have been wrong.
+    const from = !all ? young : told !== undefined && told > young ? young : told;
     if (from === undefined && this.known.size === 0) await this.#listWhole(prefix);
     else
       for await (const page of bucket.list(prefix, { after: from === undefined ? '' : prefix + from, shallow: true }))
@@ -111,7 +115,7 @@ export class Lanes {
           if (key.endsWith('/') && isLane(name) && !this.known.has(name))
             this.known.set(name, newLane(this.#tenant, name));
         }
-    if (all && this.#surveys) this.#surveyed = young;
+    if (all && surveys) this.#surveyed = young;
   }
 
   /** Nothing is known: all objects of the log in whole pages, instead of a list a lane. */
