@@ -23,7 +23,7 @@
 {{- fail "\n\nnats.servers and nats.bundled.enabled are both set: remove one." -}}
 {{- end -}}
 {{- $natsMib := regexFind "^[0-9]+" $v.nats.bundled.storage | int -}}
-{{- if lt (ternary (mul $natsMib 1024) $natsMib (hasSuffix "Gi" $v.nats.bundled.storage) | int) 2048 -}}
+{{- if and $v.nats.bundled.enabled (lt (ternary (mul $natsMib 1024) $natsMib (hasSuffix "Gi" $v.nats.bundled.storage) | int) 2048) -}}
 {{- fail (printf "\n\nnats.bundled.storage is %s, and JetStream refuses Gantry's streams on less than 2Gi." $v.nats.bundled.storage) -}}
 {{- end -}}
 {{- if and (not $v.elasticsearch.bundled.enabled) (not $v.elasticsearch.nodes) (not $v.elasticsearch.embedded) -}}
