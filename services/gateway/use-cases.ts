@@ -119,7 +119,7 @@ export function createUseCases(context: Context) {
         known = true;
         break;
       }
-      if (!known) throw new GantryError('not-found', 'the archive has never had this study');
+      if (!known) throw new GantryError('not-found', 'this study is not in the archive, and never was');
       await append(call, [{ $case: 'hold', value: { studyInstanceUid: study, on, reason, actor: call.principal.id } }]);
     },
 

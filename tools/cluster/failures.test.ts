@@ -104,14 +104,13 @@ describe('a cluster whose parts go', { skip, timeout: 10 * 60_000 }, () => {
     assert.equal(answer.status, 503);
     assert.ok(Number(answer.headers.get('retry-after')) > 0);
     await cluster.s3.restart();
-    // A modality's retry: refused until a commit goes through again, never for long.
-    for (const until = Date.now() + 60_000; ; ) {
-      const [status] = await cStore(refused);
-      if (status === 0) break;
-      assert.equal(status, 0xa700);
+    // A modality's retry: refused until a commit goes through again, in each of the two processes that share the port; never for long.
+    for (let [until, inTurn] = [Date.now() + 60_000, 0]; inTurn < 10; ) {
+      const [status] = await cStore(inTurn === 0 ? refused : again);
+      inTurn = status === 0 ? inTurn + 1 : 0;
+      if (status !== 0) assert.equal(status, 0xa700);
       assert.ok(Date.now() < until, 'storing goes on');
     }
-    assert.deepEqual(await cStore(again), [0]);
     await untilFound(calm, refused, again);
   });
 
