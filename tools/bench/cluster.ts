@@ -119,7 +119,7 @@ for (const processes of [1, 2, 4]) {
     }
     if (processes === 2) {
       cluster.proxies!.s3.set({ delay: DELAYS.near });
-      const late = await freshness(cluster, Math.min(300, count));
+      const late = await freshness(cluster, Math.min(100, count));
       process.stdout.write(
         `\nFound by others after ${[0.5, 0.95, 0.99].map((p) => `p${100 * p} ${Math.round(percentile(late, p))} ms`).join(', ')} (${late.length} samples, S3 at 10 ms)\n\n`,
       );

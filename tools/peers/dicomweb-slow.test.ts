@@ -1,9 +1,10 @@
 // Readers that are slow, go away, or are still reading at a shutdown; senders that are refused while they send.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, truncateSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { type Made, make, pathOf, stow } from './dicomweb.testing.ts';
@@ -74,6 +75,24 @@ describe('slow readers', { timeout: 5 * 60_000, skip: ON_LINUX }, () => {
     const line = () => server.log().match(/"route":"\/dicom-web\/studies\/:study","status":200/g)?.length ?? 0;
     assert.ok(line() >= 1);
     assert.doesNotMatch(server.log(), /an answer broke off|"level":(50|60)/, 'who goes away is no error of ours');
+  });
+
+  test('an archive that breaks off amid an answer: the connection is cut, and the log says why', async () => {
+    const spoilt = await startServer();
+    const { bytes, study: uid } = make({
+      extra: { '00420011': { vr: 'OB', InlineBinary: Buffer.alloc(INSTANCE_BYTES, 7).toString('base64') } },
+    });
+    assert.equal((await stow(spoilt, [bytes])).status, 200);
+    const request = httpRequest(`${spoilt.dicomWeb}/studies/${uid}`, { agent: false });
+    request.end();
+    const [answer] = (await once(request, 'response')) as [IncomingMessage];
+    await readSome(answer, MIB);
+    const large = join(spoilt.dataDir, 'archive/large');
+    for (const file of readdirSync(large, { recursive: true, withFileTypes: true }))
+      if (file.isFile()) truncateSync(join(file.parentPath, file.name), INSTANCE_BYTES / 2);
+    await assert.rejects(readSome(answer, Number.POSITIVE_INFINITY));
+    while (!spoilt.log().includes('an answer broke off')) await once(spoilt.process.stdout!, 'data');
+    await spoilt.close();
   });
 
   test('a download in progress outlives TERM; an idle connection does not delay it, and nothing new is taken', async () => {

@@ -1,29 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { CountsResponse, EntryRow } from '#proto/index/v1/index.ts';
-import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { startElasticsearch } from '../../../../tools/servers/index.ts';
-import type { RawCommit } from '../../fold/commit.ts';
-import { collect, makeInstance } from '../../instances.testing.ts';
+import { collect } from '../../instances.testing.ts';
+import { commitOf } from './half-a-rebuild.testing.ts';
 import { optionsOf } from './options.testing.ts';
 import { ElasticIndexStore } from './store.ts';
 
-const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
 const COMMITS = 60;
 
-function commit(sequence: number): RawCommit {
-  const study = `1.2.${sequence % 4}`;
-  const entries = Array.from({ length: 10 }, (_, n) => ({
-    n,
-    stamp: (1000 + sequence).toString(16).padStart(12, '0') + n.toString(16).padStart(4, '0'),
-    kind: {
-      $case: 'instance' as const,
-      value: makeInstance({ study, series: `${study}.1`, sop: `${study}.1.${sequence}.${n}` }).instance,
-    },
-  }));
-  const toc = { formatVersion: 1, tenant: 'main', lane: LANE, sequence, entries };
-  return { lane: LANE, sequence, tableOfContents: TableOfContents.encode(toc).finish() };
-}
+const commit = (sequence: number) => commitOf(sequence, 4);
 
 test('Elasticsearch is killed amid folds, three times: questions say so, and in the end everything is there once', async () => {
   const servers = await startElasticsearch();

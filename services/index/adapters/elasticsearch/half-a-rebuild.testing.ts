@@ -6,9 +6,9 @@ import { ElasticIndexStore } from './store.ts';
 
 const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
 
-/** Ten instances for each of three studies in turn. */
-export function commitOf(sequence: number): RawCommit {
-  const study = `1.2.${sequence % 3}`;
+/** Ten instances for each of some studies in turn. */
+export function commitOf(sequence: number, studies = 3): RawCommit {
+  const study = `1.2.${sequence % studies}`;
   const entries = Array.from({ length: 10 }, (_, n) => ({
     n,
     stamp: (1000 + sequence).toString(16).padStart(12, '0') + n.toString(16).padStart(4, '0'),
