@@ -22,12 +22,12 @@ demo: setup viewer ## set up, start, send the sample studies, say where to look;
 up: setup viewer ## start Gantry in the foreground; Ctrl-C or TERM drains it (cold 2-5 min, warm 5 s)
 	@exec node services/main.ts all
 
-test: setup viewer ## every test, against DCMTK, pynetdicom, Chromium, NATS, S3, Elasticsearch too (cold 15-30 min; installs what is missing and says what)
+test: setup viewer ## every test, against DCMTK, pynetdicom, Chromium, NATS, S3, Elasticsearch too (warm 16 min, cold twice that; installs what is missing and says what)
 	@tools/setup/peers.sh test
 	@tools/setup/servers.sh
 	@exec tools/setup/run-tests.sh all
 
-test-fast: setup ## the tests that need nobody else's program (5 min)
+test-fast: setup ## the tests that need nobody else's program (4 min)
 	@exec tools/setup/run-tests.sh fast
 
 check: setup ## types, lint, protos, generated code, house rules (30 s)
