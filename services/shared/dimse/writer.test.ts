@@ -97,7 +97,7 @@ test('lent buffers are taken once each, in order, when the write that ends them 
       fc.integer({ min: 8, max: 600 }),
       fc.option(fc.nat(6), { nil: undefined }),
       async (lengths, peerMax, failing) => {
-        const buffers: Buffer[] = lengths.map((length, n) => Buffer.alloc(length, n));
+        const buffers: Buffer[] = lengths.map((length, n) => Buffer.alloc(length, 100 + n)); // never what a PDU header begins with
         let written = -50; // the command
         let writes = 0;
         const taken: Buffer[] = [];
