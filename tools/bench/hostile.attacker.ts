@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { deflateRawSync } from 'node:zlib';
 import { writePart10Prefix } from '#dicom/part10.ts';
 import { CT, EXPLICIT, makeInstance } from '../chaos/instances.ts';
+import { stowRequest } from '../peers/stow-request.ts';
 
 const { httpPort, dimsePort } = JSON.parse(process.argv[2]!) as { httpPort: number; dimsePort: number };
 const DEFLATED = '1.2.840.10008.1.2.1.99';
@@ -28,11 +29,8 @@ async function often(ms: number, work: () => unknown): Promise<void> {
 async function stow(what: string, dataSet: Buffer, transferSyntaxUid: string): Promise<void> {
   count(what);
   const prefix = writePart10Prefix({ sopClassUid: CT, sopInstanceUid: '1.2.3', transferSyntaxUid });
-  const head = Buffer.from('--x\r\nContent-Type: application/dicom\r\n\r\n');
   await fetch(`http://127.0.0.1:${httpPort}/dicom-web/studies`, {
-    method: 'POST',
-    headers: { 'Content-Type': 'multipart/related; type="application/dicom"; boundary=x' },
-    body: new Uint8Array(Buffer.concat([head, prefix, dataSet, Buffer.from('\r\n--x--\r\n')])),
+    ...stowRequest([Buffer.concat([prefix, dataSet])]),
     signal: ended.signal,
   })
     .then((answer) => answer.arrayBuffer())

@@ -4,11 +4,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { writePart10Prefix } from '#dicom/part10.ts';
 import { connect } from '#dimse/requestor.ts';
 import { store } from '#dimse/scu.ts';
 import { type GantryServer, startServer } from '../peers/server.ts';
-import { CT, EXPLICIT, makeInstance } from './instances.ts';
+import { stowRequest } from '../peers/stow-request.ts';
+import { CT, EXPLICIT, makeInstance, part10Of } from './instances.ts';
 
 const SEED = 78;
 const MORE_THAN_ANY_DISK = 2 ** 52;
@@ -38,22 +38,7 @@ async function cStore(server: GantryServer, numbers: number[]): Promise<number[]
 }
 
 async function stow(server: GantryServer, n: number): Promise<number> {
-  const { instance, dataSet } = makeInstance(SEED, n, SMALL);
-  const answer = await fetch(`${server.dicomWeb}/studies`, {
-    method: 'POST',
-    headers: {
-      'Content-Type': 'multipart/related; type="application/dicom"; boundary=full',
-      Accept: 'application/dicom+json',
-    },
-    body: new Uint8Array(
-      Buffer.concat([
-        Buffer.from('--full\r\nContent-Type: application/dicom\r\n\r\n'),
-        writePart10Prefix({ sopClassUid: CT, sopInstanceUid: instance, transferSyntaxUid: EXPLICIT }),
-        dataSet,
-        Buffer.from('\r\n--full--\r\n'),
-      ]),
-    ),
-  });
+  const answer = await fetch(`${server.dicomWeb}/studies`, stowRequest([part10Of(makeInstance(SEED, n, SMALL))]));
   await answer.arrayBuffer();
   return answer.status;
 }

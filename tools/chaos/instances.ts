@@ -1,5 +1,6 @@
 // Instances that can be made again from their number: what was acknowledged is compared without being kept.
 import { createHash } from 'node:crypto';
+import { writePart10Prefix } from '#dicom/part10.ts';
 import { encodeDataSet } from '#dicom/write.ts';
 
 export const CT = '1.2.840.10008.5.1.4.1.1.2';
@@ -51,3 +52,10 @@ export function makeInstance(seed: number, n: number, sizeMax = Number.POSITIVE_
   header.writeUInt32LE(bytes, 8);
   return { study, series, instance, dataSet: Buffer.concat([head, header, pixels]) };
 }
+
+/** The instance as a file. */
+export const part10Of = ({ instance, dataSet }: Pick<MadeInstance, 'instance' | 'dataSet'>): Buffer =>
+  Buffer.concat([
+    writePart10Prefix({ sopClassUid: CT, sopInstanceUid: instance, transferSyntaxUid: EXPLICIT }),
+    dataSet,
+  ]);

@@ -1,9 +1,9 @@
 // What a hospital does to an archive while something breaks it, and the question afterwards: is everything there that was acknowledged?
-import { writePart10Prefix } from '#dicom/part10.ts';
 import { connect } from '#dimse/requestor.ts';
 import { store } from '#dimse/scu.ts';
 import type { Association } from '#dimse/types.ts';
-import { CT, EXPLICIT, type MadeInstance, makeInstance } from './instances.ts';
+import { stowRequest } from '../peers/stow-request.ts';
+import { CT, EXPLICIT, type MadeInstance, makeInstance, part10Of } from './instances.ts';
 
 /** A Gantry that runs somewhere: one process, or a cluster. */
 export interface Target {
@@ -115,23 +115,9 @@ export function startLoad(target: Target, seed: number, { associations = 4 }: { 
     while (!stopping) {
       const numbers = [next++, next++, next++];
       for (const n of numbers) uncertain.add(n);
-      const parts = numbers.flatMap((n) => {
-        const made = makeInstance(seed, n);
-        return [
-          Buffer.from('--chaos\r\nContent-Type: application/dicom\r\n\r\n'),
-          writePart10Prefix({ sopClassUid: CT, sopInstanceUid: made.instance, transferSyntaxUid: EXPLICIT }),
-          made.dataSet,
-          Buffer.from('\r\n'),
-        ];
-      });
       try {
         const answer = await fetch(`${target.dicomWeb}/studies`, {
-          method: 'POST',
-          headers: {
-            'Content-Type': 'multipart/related; type="application/dicom"; boundary=chaos',
-            Accept: 'application/dicom+json',
-          },
-          body: new Uint8Array(Buffer.concat([...parts, Buffer.from('--chaos--\r\n')])),
+          ...stowRequest(numbers.map((n) => part10Of(makeInstance(seed, n)))),
           signal: AbortSignal.timeout(PATIENCE_MS),
         });
         const json = (await answer.json()) as Record<string, { Value?: Record<string, { Value?: string[] }>[] }>;

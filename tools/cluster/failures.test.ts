@@ -1,12 +1,12 @@
 // What a modality and a viewer are told while a part is gone, and that everything is there when it is back.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { writePart10Prefix } from '#dicom/part10.ts';
 import { connect } from '#dimse/requestor.ts';
 import { find, store } from '#dimse/scu.ts';
 import { query, STUDY_ROOT } from '../../services/gateway/dimse/house.testing.ts';
-import { CT, EXPLICIT, type MadeInstance, makeInstance } from '../chaos/instances.ts';
+import { CT, EXPLICIT, type MadeInstance, makeInstance, part10Of } from '../chaos/instances.ts';
 import { verify } from '../chaos/load.ts';
+import { stowRequest } from '../peers/stow-request.ts';
 import { withoutServers } from '../servers/index.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 
@@ -55,17 +55,9 @@ describe('a cluster whose parts go', { skip, timeout: 10 * 60_000 }, () => {
     await open.release();
     return statuses;
   }
-  async function stow({ instance, dataSet }: MadeInstance): Promise<Response> {
-    const body = Buffer.concat([
-      Buffer.from('--x\r\nContent-Type: application/dicom\r\n\r\n'),
-      writePart10Prefix({ sopClassUid: CT, sopInstanceUid: instance, transferSyntaxUid: EXPLICIT }),
-      dataSet,
-      Buffer.from('\r\n--x--\r\n'),
-    ]);
+  async function stow(made: MadeInstance): Promise<Response> {
     const answer = await fetch(`${cluster.dicomWeb}/studies`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'multipart/related; type="application/dicom"; boundary=x' },
-      body: new Uint8Array(body),
+      ...stowRequest([part10Of(made)]),
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
     await answer.arrayBuffer();

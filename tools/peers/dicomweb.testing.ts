@@ -3,6 +3,7 @@ import { writePart10Prefix } from '#dicom/part10.ts';
 import { mintUid } from '#dicom/uids.ts';
 import { encodeDataSet } from '#dicom/write.ts';
 import type { GantryServer } from './server.ts';
+import { stowRequest } from './stow-request.ts';
 
 export const SC = '1.2.840.10008.5.1.4.1.1.7';
 export const EXPLICIT = '1.2.840.10008.1.2.1';
@@ -90,23 +91,8 @@ export async function stow(
   path = '/studies',
   headers: Record<string, string> = {},
 ): Promise<{ status: number; json: Record<string, { Value?: Record<string, { Value?: unknown[] }>[] }> }> {
-  const body = Buffer.concat([
-    ...parts.flatMap((part) => [
-      Buffer.from('--xx\r\nContent-Type: application/dicom\r\n\r\n'),
-      part,
-      Buffer.from('\r\n'),
-    ]),
-    Buffer.from('--xx--\r\n'),
-  ]);
-  const answer = await fetch(`${server.dicomWeb}${path}`, {
-    method: 'POST',
-    body,
-    headers: {
-      'Content-Type': 'multipart/related; type="application/dicom"; boundary=xx',
-      Accept: 'application/dicom+json',
-      ...headers,
-    },
-  });
+  const request = stowRequest(parts);
+  const answer = await fetch(`${server.dicomWeb}${path}`, { ...request, headers: { ...request.headers, ...headers } });
   const text = await answer.text();
   return { status: answer.status, json: text === '' ? {} : JSON.parse(text) };
 }

@@ -10,6 +10,7 @@ import { connect } from '#dimse/requestor.ts';
 import { store } from '#dimse/scu.ts';
 import { CT, EXPLICIT, makeInstance } from '../chaos/instances.ts';
 import { type GantryServer, startServer } from './server.ts';
+import { stowRequest } from './stow-request.ts';
 
 const DEFLATED = '1.2.840.10008.1.2.1.99';
 const LIMITS = {
@@ -74,16 +75,7 @@ describe('hostile peers', { timeout: 5 * 60_000 }, () => {
     }
   }
   async function stow(part10: Buffer): Promise<number> {
-    const body = Buffer.concat([
-      Buffer.from('--x\r\nContent-Type: application/dicom\r\n\r\n'),
-      part10,
-      Buffer.from('\r\n--x--\r\n'),
-    ]);
-    const answer = await fetch(`${server.dicomWeb}/studies`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'multipart/related; type="application/dicom"; boundary=x' },
-      body: new Uint8Array(body),
-    });
+    const answer = await fetch(`${server.dicomWeb}/studies`, stowRequest([part10]));
     await answer.arrayBuffer();
     return answer.status;
   }

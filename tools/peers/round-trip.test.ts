@@ -10,6 +10,7 @@ import type { Acceptor } from '#dimse/types.ts';
 import { sha, type TestFile, testFiles } from './files.ts';
 import { REFUSALS } from './refused.ts';
 import { freePort, type GantryServer, startServer } from './server.ts';
+import { stowRequest } from './stow-request.ts';
 
 const STUDY_ROOT_GET = '1.2.840.10008.5.1.4.1.2.2.3';
 const STUDY_ROOT_MOVE = '1.2.840.10008.5.1.4.1.2.2.2';
@@ -119,20 +120,7 @@ describe('every file, in by each door and out by each way', { timeout: 20 * 60_0
   test('STOW-RS answers each file as the table says', async () => {
     const wrong: string[] = [];
     for (const file of files) {
-      const boundary = 'b0undary';
-      const body = Buffer.concat([
-        Buffer.from(`--${boundary}\r\nContent-Type: application/dicom\r\n\r\n`),
-        file.bytes,
-        Buffer.from(`\r\n--${boundary}--\r\n`),
-      ]);
-      const answer = await fetch(`${byStow.dicomWeb}/studies`, {
-        method: 'POST',
-        headers: {
-          'Content-Type': `multipart/related; type="application/dicom"; boundary=${boundary}`,
-          Accept: 'application/dicom+json',
-        },
-        body,
-      });
+      const answer = await fetch(`${byStow.dicomWeb}/studies`, stowRequest([file.bytes]));
       const json = (await answer.json()) as Record<string, { Value?: Record<string, { Value?: number[] }>[] }>;
       const failed = json['00081198']?.Value?.[0] ?? json['0008119A']?.Value?.[0];
       const status = failed === undefined ? 0 : failed['00081197']!.Value![0]!;

@@ -4,13 +4,13 @@ import { Agent, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { JsonDataSet } from '#dicom/json.ts';
 import { partsOf } from '../dicomweb.testing.ts';
+import { stowRequest } from '../stow-request.ts';
 import type { Deployment } from './deployment.ts';
 import type { Sent } from './material.ts';
 
 export const AS_STORED = 'application/dicom; transfer-syntax=*';
 export const ALL_AS_STORED = `multipart/related; type="application/dicom"; transfer-syntax=*`;
 const JSON_TYPE = 'application/dicom+json';
-const STOW_BOUNDARY = 'c0ffee-5cenari0';
 
 export interface Answer {
   status: number;
@@ -20,7 +20,7 @@ export interface Answer {
 export interface Asking {
   method?: string;
   headers?: Record<string, string>;
-  body?: Buffer | undefined;
+  body?: Uint8Array | undefined;
   /** Without one, a connection of its own: whichever process takes it. */
   agent?: Agent;
 }
@@ -67,23 +67,7 @@ export function webOf(deployment: Deployment) {
       ask(`${dicomWeb}${path}`, { ...asking, headers: { Accept: accept, ...asking.headers } }),
 
     async stow(parts: readonly Buffer[], asking: Asking = {}): Promise<{ status: number; answer: JsonDataSet }> {
-      const body = Buffer.concat([
-        ...parts.flatMap((part) => [
-          Buffer.from(`--${STOW_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n`),
-          part,
-          Buffer.from('\r\n'),
-        ]),
-        Buffer.from(`--${STOW_BOUNDARY}--\r\n`),
-      ]);
-      const { status, body: text } = await ask(`${dicomWeb}/studies`, {
-        ...asking,
-        method: 'POST',
-        body,
-        headers: {
-          Accept: JSON_TYPE,
-          'Content-Type': `multipart/related; type="application/dicom"; boundary=${STOW_BOUNDARY}`,
-        },
-      });
+      const { status, body: text } = await ask(`${dicomWeb}/studies`, { ...asking, ...stowRequest(parts) });
       return { status, answer: text.length === 0 ? {} : (JSON.parse(text.toString()) as JsonDataSet) };
     },
 
