@@ -39,7 +39,7 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     if (range === undefined && !ranges.some((candidate) => candidate.type === 'application/pdf')) {
       throw new GantryError('not-acceptable', `bulk data is offered as ${OCTETS}`);
     }
-    const values = createValueReader(reader, request.call)(located, head);
+    const values = createValueReader(reader, request.call, reply)(located, head);
     const swap = swapOf(located, value.wordBytes);
     const read = (start: number, end: number) => values.ranges([{ offset: value.offset + start, length: end - start }]);
     const body = () => inOrder(read(0, value.length), swap);
@@ -69,7 +69,7 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
       );
     if (!rangesOf(request).some((range) => covers(range, OCTETS)))
       throw new GantryError('not-acceptable', `bulk data is offered as ${OCTETS}`);
-    const valuesOf = createValueReader(reader, request.call);
+    const valuesOf = createValueReader(reader, request.call, reply);
     const parts: Part[] = [];
     for (const { located: instance, head } of found) {
       const values = valuesOf(instance, head);
@@ -97,7 +97,7 @@ export function bulkDataRoutes(app: FastifyInstance, reader: Reader): void {
     if (found.length === 0) throw new GantryError('not-found', 'there is no pixel data in it');
     const ranges = rangesOf(request);
     const parts: Part[] = [];
-    const valuesOf = createValueReader(reader, request.call);
+    const valuesOf = createValueReader(reader, request.call, reply);
     let first: { chosen: ReturnType<typeof choosePixelType>; values: Values } | undefined;
     let places: { offset: number; length: number }[] = [];
     for (const { located, head } of found) {

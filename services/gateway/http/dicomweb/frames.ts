@@ -121,7 +121,7 @@ export function frameRoutes(app: FastifyInstance, reader: Reader, settings: Sett
     const places = framePlaces(head);
     const beyond = numbers.find((number) => number > places.count);
     if (beyond !== undefined) throw new GantryError('not-found', `this instance has ${places.count} frames`);
-    const values = createValueReader(reader, request.call)(located, head);
+    const values = createValueReader(reader, request.call, reply)(located, head);
     const syntax = native ? EXPLICIT_VR_LITTLE_ENDIAN : located.transferSyntaxUid;
     const swap = encodingOf(located.transferSyntaxUid) === 'bigEndian' ? pixelGeometry(head).wordBytes : 1;
 

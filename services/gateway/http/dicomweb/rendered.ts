@@ -39,7 +39,7 @@ export function renderedRoutes(app: FastifyInstance, reader: Reader): void {
     const asked = rangesOf(request).some((range) => !range.multipart && covers(range, found.type));
     if (!asked && found.type !== 'application/pdf')
       throw new GantryError('not-acceptable', `this instance is shown as ${found.type}`);
-    const values = createValueReader(reader, request.call)(located, head);
+    const values = createValueReader(reader, request.call, reply)(located, head);
     if (found.type === 'application/pdf') reply.headers(DOCUMENT_HEADERS);
     const { inline, places } = found;
     return sendRanged(request, reply, {

@@ -1,10 +1,11 @@
+import type { FastifyReply } from 'fastify';
 import type { Head } from '#dicom/head.ts';
 import { inflated } from '#dicom/reencode.ts';
 import type { Call } from '#platform/call.ts';
 import type { Located } from '#proto/index/v1/index.ts';
 import type { Reader } from '../../read.ts';
 
-/** A deflated data set up to so long is held inflated while a request reads its values; of a longer one each value inflates what is before it. */
+/** A deflated data set up to so long is held inflated while a request reads its values; a longer one is inflated as it is walked through. */
 export const INFLATED_HELD_MAX = 64 * 2 ** 20;
 
 export interface Range {
@@ -18,11 +19,19 @@ export interface Values {
 }
 
 /**
- * The bytes of values and frames of stored instances, wherever their data sets hide them, for one request. Deflated data sets have no
- * ranges; at most one of them is held, so that what a request costs is bounded whatever it asks for and however far its instances inflate.
+ * The bytes of values and frames of stored instances, wherever their data sets hide them, for one request; values are read one after
+ * another. Deflated data sets have no ranges: at most one of them is held, or stands open where its last value ended, so that what a request
+ * costs is bounded whatever it asks for and however far its instances inflate. `reply` tells when nobody reads any more.
  */
-export function createValueReader(reader: Reader, call: Call, heldMax = INFLATED_HELD_MAX) {
+export function createValueReader(
+  reader: Reader,
+  call: Call,
+  reply: Pick<FastifyReply, 'raw'>,
+  heldMax = INFLATED_HELD_MAX,
+) {
   let held: { of: Located; bytes: Promise<Buffer> } | undefined;
+  let walk: { of: Located; cursor: Cursor } | undefined;
+  reply.raw.once('close', () => walk?.cursor.close());
 
   return function valuesOf(located: Located, head: Pick<Head, 'deflated' | 'length'>): Values {
     const start = located.dataSetOffset;
@@ -37,7 +46,13 @@ export function createValueReader(reader: Reader, call: Call, heldMax = INFLATED
     if (head.length > heldMax)
       return {
         async *ranges(wanted) {
-          for (const { offset, length } of wanted) yield* slice(wholeDataSet(), offset, offset + length);
+          for (const { offset, length } of wanted) {
+            if (walk?.of !== located || walk.cursor.at > offset) {
+              walk?.cursor.close();
+              walk = { of: located, cursor: new Cursor(wholeDataSet()) };
+            }
+            yield* walk.cursor.read(offset, offset + length);
+          }
         },
       };
     return {
@@ -48,6 +63,39 @@ export function createValueReader(reader: Reader, call: Call, heldMax = INFLATED
       },
     };
   };
+}
+
+/** Goes through a stream once, from value to value. */
+class Cursor {
+  readonly #source: AsyncGenerator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+  /** Where the next byte lies. */
+  at = 0;
+
+  constructor(source: AsyncGenerator<Buffer>) {
+    this.#source = source;
+  }
+
+  /** What lies between two positions, the first of them not before `at`; nothing beyond is read. */
+  async *read(start: number, end: number): AsyncGenerator<Buffer> {
+    while (this.at < end && end > start) {
+      if (this.#rest.length === 0) {
+        const next = await this.#source.next();
+        if (next.done) return;
+        this.#rest = next.value;
+      }
+      const skipped = Math.min(Math.max(start - this.at, 0), this.#rest.length);
+      const piece = this.#rest.subarray(skipped, Math.max(skipped, Math.min(end - this.at, this.#rest.length)));
+      this.#rest = this.#rest.subarray(skipped + piece.length);
+      this.at += skipped + piece.length;
+      if (piece.length > 0) yield piece;
+    }
+  }
+
+  /** Lets go of what it reads from. */
+  close(): void {
+    this.#source.return(undefined).catch(() => {}); // whoever reads learns of failures from read()
+  }
 }
 
 async function gathered(source: AsyncIterable<Buffer>): Promise<Buffer> {

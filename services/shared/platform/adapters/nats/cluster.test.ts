@@ -57,13 +57,14 @@ async function leaderOf(stream: string): Promise<ServerNode> {
   }
 }
 
-/** As the callers do: what is refused as unavailable is asked again. */
+/** As the callers do: what is refused as unavailable is asked again. Not at once: who is long gone is refused without a wait, and could never come back. */
 async function insist<T>(work: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
       return await work();
     } catch (error) {
       if (!(error instanceof GantryError) || error.code !== 'unavailable') throw error;
+      await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
 }
