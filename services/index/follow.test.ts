@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Call } from '#platform/call.ts';
 import type { Commit, ReadLogRequest } from '#proto/storage/v1/storage.ts';
+import { Fenced } from './fence.ts';
 import { type FollowedStore, Follower } from './follow.ts';
-import { FOLD_COMMITS_MAX, type FoldResult } from './ports.ts';
+import { FOLD_COMMITS_MAX, type Folded, type Reached } from './ports.ts';
 
 const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
 
@@ -26,19 +27,24 @@ class Log {
 }
 class Store implements FollowedStore {
   sequence = 0;
+  generation = 1;
   readonly sizes: number[] = [];
   running = 0;
   before: (() => Promise<void>) | undefined;
-  async positions(): Promise<Map<string, number>> {
-    return new Map(this.sequence > 0 ? [[LANE, this.sequence]] : []);
+  async positions(): Promise<Reached> {
+    return { generation: this.generation, positions: new Map(this.sequence > 0 ? [[LANE, this.sequence]] : []) };
   }
-  async fold(_tenant: string, commits: readonly Commit[]): Promise<FoldResult> {
+  async show(): Promise<number> {
+    return this.generation;
+  }
+  async fold(_tenant: string, commits: readonly Commit[]): Promise<Folded> {
     assert.equal(++this.running, 1, 'two folds at once');
     await this.before?.();
     this.running--;
     this.sizes.push(commits.length);
     this.sequence = commits.at(-1)!.sequence;
     return {
+      generation: this.generation,
       commits: commits.length,
       instances: 0,
       positions: [{ lane: LANE, sequence: this.sequence }],
@@ -53,10 +59,12 @@ function following() {
   const log = new Log();
   const store = new Store();
   const failures: unknown[] = [];
+  const fenced: true[] = [];
   const follower = new Follower(log, store, {
     folded: () => {},
     gap: () => {},
     level: () => {},
+    fenced: () => void fenced.push(true),
     failed: (_tenant, error) => failures.push(error),
   });
   const reached = (
@@ -64,7 +72,7 @@ function following() {
     limitMs = 10_000,
     signal = new AbortController().signal,
   ) => follower.reached('main', positions, limitMs, signal);
-  return { log, store, failures, follower, reached };
+  return { log, store, failures, fenced, follower, reached };
 }
 
 test('what a wake told of, and what none told of, is folded by whoever asks for its position', async () => {
@@ -140,22 +148,52 @@ test('a position in a lane that has long ended is reached, though nothing new sp
   const { log, store, follower, reached } = following();
   assert.equal(await reached([log.add()]), true);
   const old = { lane: '00OLD', sequence: 5 };
-  store.positions = async () =>
-    new Map([
+  const withOld = (sequence: number) => async () => ({
+    generation: store.generation,
+    positions: new Map([
       [LANE, store.sequence],
-      [old.lane, old.sequence - 1],
-    ]);
+      [old.lane, sequence],
+    ]),
+  });
+  store.positions = withOld(old.sequence - 1);
   const waiting = reached([old]);
   await follower.paused(async () => {
-    store.positions = async () =>
-      new Map([
-        [LANE, store.sequence],
-        [old.lane, old.sequence],
-      ]);
+    store.generation++;
+    store.positions = withOld(old.sequence);
   });
   assert.equal(await waiting, true);
   assert.equal(await reached([old, log.add()]), true);
   assert.equal(await reached([{ ...old, sequence: 6 }], 1), false);
+  await follower.stop();
+});
+
+test('what was folded into an index counts for nothing in the one that has taken its place', async () => {
+  const { log, store, follower, reached } = following();
+  const last = log.add(3);
+  assert.equal(await reached([last]), true);
+  store.generation++; // another process has swapped them
+  store.sequence = 1;
+  let folding = false;
+  store.before = async () => {
+    folding = true;
+  };
+  assert.equal(await reached([last]), true);
+  assert.ok(folding, 'it was folded into the new one first');
+  assert.equal(store.sequence, 3);
+  await follower.stop();
+});
+
+test('while the index is fenced nothing is folded, nobody is told, and nothing has failed; then it goes on by itself', async () => {
+  const { log, store, failures, fenced, follower, reached } = following();
+  store.before = async () => {
+    if (fenced.length < 2) {
+      store.running--;
+      throw new Fenced();
+    }
+  };
+  const last = log.add();
+  assert.equal(await reached([last]), true);
+  assert.deepEqual([fenced.length, failures.length, store.sizes], [2, 0, [1]]);
   await follower.stop();
 });
 

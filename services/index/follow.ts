@@ -2,29 +2,30 @@ import { systemCall } from '#platform/call.ts';
 import type { Service } from '#platform/rpc.types.ts';
 import type { Position } from '#proto/storage/v1/log.ts';
 import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
-import { FOLD_BYTES_MAX, FOLD_COMMITS_MAX, type FoldResult } from './ports.ts';
+import { Fenced } from './fence.ts';
+import { Lanes } from './lanes.ts';
+import { FOLD_BYTES_MAX, FOLD_COMMITS_MAX, type FoldResult, type IndexStore } from './ports.ts';
 import { ALONE, type Turn } from './turn.ts';
 
-export interface FollowedStore {
-  fold(tenant: string, commits: readonly Commit[]): Promise<FoldResult>;
-  positions(tenant: string): Promise<Map<string, number>>;
-  /** Once this returns, searches find all that is folded; absent: they do anyway. */
-  show?(): Promise<void>;
-}
+export type FollowedStore = Pick<IndexStore, 'fold' | 'positions' | 'show'>;
 export type FollowedLog = Pick<Service<typeof DataService>, 'readLog'> &
   Partial<Pick<Service<typeof DataService>, 'heads'>>;
 
+export interface Reading {
+  positions: ReadonlyMap<string, number>;
+  /** Empty: all of the tenant's. */
+  lanes: string[];
+}
+
 /** Reads what lies beyond the positions, up to the heads, and folds it; while one batch is folded the next is read, and no more. */
-export async function foldToHeads(
+export async function foldLog<Result>(
   data: Pick<Service<typeof DataService>, 'readLog'>,
-  store: FollowedStore,
   tenant: string,
+  { positions, lanes }: Reading,
+  fold: (tenant: string, commits: readonly Commit[]) => Promise<Result>,
   signal: AbortSignal,
-  onFolded: (result: FoldResult) => void,
-  onPositions: (positions: ReadonlyMap<string, number>) => void = () => {},
+  onFolded: (result: Result) => void,
 ): Promise<void> {
-  const positions = await store.positions(tenant);
-  onPositions(positions);
   const after = [...positions].map(([lane, sequence]) => ({ lane, sequence }));
   let batch: Commit[] = [];
   let bytes = 0;
@@ -34,13 +35,13 @@ export async function foldToHeads(
     batch = [];
     bytes = 0;
     await folding;
-    folding = store.fold(tenant, commits).then(onFolded);
+    folding = fold(tenant, commits).then(onFolded);
     // Awaited at the next flush; a failure until then must not count as unhandled.
     folding.catch(() => {});
   };
   // A rebuild reads for hours: only the signal ends it.
   const call = { ...systemCall(tenant, 'index.fold', signal), deadline: Number.POSITIVE_INFINITY };
-  for await (const commit of data.readLog(call, { after, lanes: [] })) {
+  for await (const commit of data.readLog(call, { after, lanes })) {
     batch.push(commit);
     bytes += commit.tableOfContents.length;
     if (batch.length >= FOLD_COMMITS_MAX || bytes >= FOLD_BYTES_MAX) await flush();
@@ -62,9 +63,7 @@ const FAILED_MS_MAX = 15_000;
 const PACE_MS = 40;
 
 interface Followed {
-  folded: Map<string, number>;
-  /** Heads that wakes spoke of. */
-  announced: Map<string, number>;
+  lanes: Lanes;
   running: boolean;
   again: boolean;
   /** When the last fold began; performance.now(). */
@@ -80,6 +79,8 @@ export interface FollowerEvents {
   folded(tenant: string, result: FoldResult): void;
   gap(tenant: string, lanes: readonly string[]): void;
   failed(tenant: string, error: unknown): void;
+  /** Another index is about to take the place of this one: until then nothing can be folded. */
+  fenced(): void;
   /** Everything that the log held when it was last asked is folded. */
   level(tenant: string): void;
 }
@@ -111,8 +112,7 @@ export class Follower {
 
   wake(tenant: string, position?: Position): void {
     const followed = this.#of(tenant);
-    if (position)
-      followed.announced.set(position.lane, Math.max(position.sequence, followed.announced.get(position.lane) ?? 0));
+    if (position) followed.lanes.announce(position);
     this.look(tenant);
   }
 
@@ -134,8 +134,7 @@ export class Follower {
     let followed = this.#tenants.get(tenant);
     if (!followed) {
       followed = {
-        folded: new Map(),
-        announced: new Map(),
+        lanes: new Lanes(),
         running: false,
         again: false,
         beganMs: Number.NEGATIVE_INFINITY,
@@ -156,30 +155,31 @@ export class Follower {
         followed.again = false;
         followed.beganMs = performance.now();
         if (!this.#turn.held && !(await this.#standsStill(tenant, followed))) continue;
-        const reached = (lane: string, sequence: number): void =>
-          void followed.folded.set(lane, Math.max(sequence, followed.folded.get(lane) ?? 0));
-        const told = (): void => this.#told();
-        await foldToHeads(
-          this.#data,
-          this.#store,
-          tenant,
-          this.#stop.signal,
-          (result) => {
-            for (const { lane, sequence } of result.positions) reached(lane, sequence);
-            told();
-            this.#events.folded(tenant, result);
-            if (result.gaps.length > 0) this.#events.gap(tenant, result.gaps);
-          },
-          // After a rebuild, who waits learns of lanes on which nothing new comes.
-          (positions) => {
-            for (const [lane, sequence] of positions) reached(lane, sequence);
-            told();
-          },
-        );
+        const { generation, positions } = await this.#store.positions(tenant);
+        followed.lanes.fold(generation, positions);
+        this.#told(); // after a rebuild, who waits learns of lanes on which nothing new comes
+        const fold = (whose: string, commits: readonly Commit[]) => this.#store.fold(whose, commits);
+        await foldLog(this.#data, tenant, { positions, lanes: [] }, fold, this.#stop.signal, (result) => {
+          followed.lanes.fold(
+            result.generation,
+            result.positions.map(({ lane, sequence }) => [lane, sequence] as const),
+          );
+          this.#told();
+          this.#events.folded(tenant, result);
+          if (result.gaps.length === 0) return;
+          if (result.generation === generation) this.#events.gap(tenant, result.gaps);
+          else followed.again = true; // what was read lies beyond another index's positions
+        });
         followed.failures = 0;
         this.#events.level(tenant);
       }
     } catch (error) {
+      if (error instanceof Fenced) {
+        this.#events.fenced();
+        await this.#watch();
+        followed.again = true;
+        return;
+      }
       if (++followed.failures > 1)
         followed.notBeforeMs = performance.now() + Math.min(FAILED_MS_MAX, 100 * 2 ** followed.failures);
       if (!this.#stop.signal.aborted) this.#events.failed(tenant, error); // the next poll tries again
@@ -194,25 +194,24 @@ export class Follower {
   async #standsStill(tenant: string, followed: Followed): Promise<boolean> {
     if (this.#data.heads) {
       const { positions } = await this.#data.heads(systemCall(tenant, 'index.watch', this.#stop.signal), {});
-      for (const { lane, sequence } of positions)
-        followed.announced.set(lane, Math.max(sequence, followed.announced.get(lane) ?? 0));
+      for (const position of positions) followed.lanes.announce(position);
     }
-    let moved = false;
-    for (const [lane, sequence] of await this.#store.positions(tenant)) {
-      if (sequence <= (followed.folded.get(lane) ?? 0)) continue;
-      followed.folded.set(lane, sequence);
-      moved = true;
-    }
+    const { generation, positions } = await this.#store.positions(tenant);
+    const moved = followed.lanes.fold(generation, positions);
     this.#told();
     const level = this.lag(tenant) === 0;
     if (level) this.#events.level(tenant);
     if (level || moved) followed.movedMs = performance.now();
     else if (performance.now() - followed.movedMs > STANDSTILL_MS) return true;
     if (!level || this.#waiting.size > 0) {
-      await new Promise((resolve) => setTimeout(resolve, WATCH_MS).unref());
+      await this.#watch();
       followed.again = true;
     }
     return false;
+  }
+
+  #watch(): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, WATCH_MS).unref());
   }
 
   #pace(followed: Followed): Promise<void> | undefined {
@@ -235,22 +234,25 @@ export class Follower {
 
   /** Commits that somebody told of and that are not folded yet. */
   lag(tenant: string): number {
-    const { announced, folded } = this.#of(tenant);
-    let lag = 0;
-    for (const [lane, sequence] of announced) lag += Math.max(0, sequence - (folded.get(lane) ?? 0));
-    return lag;
+    return this.#of(tenant).lanes.lag;
   }
 
-  /** True once all of these are folded and found; false at the limit. */
+  /** True once all of these are folded and found, in the index that is asked next; false at the limit. */
   async reached(
     tenant: string,
     positions: readonly Position[],
     limitMs: number,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const reached = await this.#reached(tenant, positions, limitMs, signal);
-    if (reached) await this.#store.show?.();
-    return reached;
+    if (positions.length === 0) return true;
+    const { lanes } = this.#of(tenant);
+    const endMs = performance.now() + limitMs;
+    while (await this.#reached(tenant, positions, endMs - performance.now(), signal)) {
+      const generation = await this.#store.show();
+      if (generation === lanes.generation) return true; // else another took its place meanwhile, or since it was asked to show
+      lanes.become(generation);
+    }
+    return false;
   }
 
   async #reached(
@@ -259,14 +261,13 @@ export class Follower {
     limitMs: number,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { folded } = this.#of(tenant);
-    const there = (): boolean => positions.every(({ lane, sequence }) => (folded.get(lane) ?? 0) >= sequence);
-    if (there()) return true;
+    const { lanes } = this.#of(tenant);
+    if (lanes.reached(positions)) return true;
     // Lanes that grew before this process began are in the store, and nothing new comes on them.
-    if (positions.some(({ lane }) => !folded.has(lane))) {
-      for (const [lane, sequence] of await this.#store.positions(tenant))
-        folded.set(lane, Math.max(sequence, folded.get(lane) ?? 0));
-      if (there()) return true;
+    if (positions.some(({ lane }) => !lanes.knows(lane))) {
+      const { generation, positions: folded } = await this.#store.positions(tenant);
+      lanes.fold(generation, folded);
+      if (lanes.reached(positions)) return true;
     }
     if (signal.aborted || this.#stop.signal.aborted) return false;
     this.look(tenant);
@@ -279,7 +280,7 @@ export class Follower {
         resolve(reached);
       };
       const check = (): void => {
-        if (there()) done(true);
+        if (lanes.reached(positions)) done(true);
       };
       const giveUp = (): void => done(false);
       const timer = setTimeout(giveUp, limitMs);
@@ -299,7 +300,6 @@ export class Follower {
       return await work();
     } finally {
       this.#paused = false;
-      for (const followed of this.#tenants.values()) followed.folded.clear();
       for (const tenant of this.#tenants.keys()) this.look(tenant);
     }
   }

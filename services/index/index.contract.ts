@@ -181,13 +181,13 @@ export function indexStoreContract(name: string, make: () => Promise<StoreUnderT
 
   test(`${name}: positions move with the rows, and stay`, () =>
     using(async (store) => {
-      assert.deepEqual(await store.positions('main'), new Map());
+      assert.deepEqual((await store.positions('main')).positions, new Map());
       const { positions, gaps } = await store.fold('main', [one(1, 1), one(2, 2), one(4, 4)]);
       assert.deepEqual(
         [positions, gaps],
         [[{ lane: '01AAAAAAAAAAAAAAAAAAAAAAAA', sequence: 2 }], ['01AAAAAAAAAAAAAAAAAAAAAAAA']],
       );
-      assert.deepEqual(await store.positions('main'), new Map([['01AAAAAAAAAAAAAAAAAAAAAAAA', 2]]));
+      assert.deepEqual((await store.positions('main')).positions, new Map([['01AAAAAAAAAAAAAAAAAAAAAAAA', 2]]));
       assert.deepEqual(await store.tenants(), ['main']);
       assert.equal((await seen(store, STUDIES)).instances, 2);
     }));

@@ -54,6 +54,7 @@ export const indexModule: Module = {
         rebuilder.mend();
       },
       level: (tenant) => void behind.delete(tenant),
+      fenced: () => rebuilder.fenced(),
       failed: (tenant, error) =>
         log.warn({ tenant, err: error }, 'the log could not be folded; the next poll tries again'),
     };

@@ -4,6 +4,16 @@ import type { FoldResult } from './state/commits.ts';
 
 export type { FoldResult };
 
+/** What was folded, and into which index: after a rebuild it is one of a higher number, which knows nothing of the former's positions. */
+export interface Folded extends FoldResult {
+  generation: number;
+}
+/** How far lanes are folded, and in which index. */
+export interface Reached {
+  generation: number;
+  positions: Map<string, number>;
+}
+
 /**
  * Where the projection lives: SQLite in one process, Elasticsearch in the cluster. Correctness asks three things of an adapter: rows
  * and positions become visible together; folding a commit again changes nothing; a query sees one committed state.
@@ -11,17 +21,21 @@ export type { FoldResult };
  */
 export interface IndexStore {
   /** How far each lane of the tenant is folded. */
-  positions(tenant: string): Promise<Map<string, number>>;
+  positions(tenant: string): Promise<Reached>;
   tenants(): Promise<string[]>;
-  fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult>;
+  /** Fails with `Fenced` while another index is about to take this one's place. */
+  fold(tenant: string, commits: readonly RawCommit[]): Promise<Folded>;
   /** Runs a named query (`queries.ts`) and streams its rows; stops when the signal aborts or nobody takes rows for `idleMs`. */
   query<Row>(name: string, args: unknown, options?: QueryOptions): AsyncIterable<Row>;
-  /** Once this returns, searches find all that was folded before, by whichever process. */
-  show(): Promise<void>;
+  /**
+   * Once this returns, searches find all that was folded before into the index that it names, by whichever process, and whichever process
+   * is asked.
+   */
+  show(): Promise<number>;
   settling: SettlingStore;
   /** A second, empty index beside this one; `complete` puts it in this one's place while queries go on. */
   beginRebuild(): Promise<Rebuilding>;
-  /** Removes what rebuilds that were killed have left behind; called while none runs. Absent: a start does that. */
+  /** Removes what rebuilds that were killed have left behind, a fence too; called while none runs. Absent: a start does that. */
   tidy?(): Promise<void>;
   close(): Promise<void>;
 }
@@ -35,6 +49,8 @@ export interface QueryOptions {
 export interface Rebuilding {
   fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult>;
   positions(tenant: string): Promise<Map<string, number>>;
+  /** Once this returns, nobody folds into the index that is there, until this is completed or abandoned. Absent: nobody else folds. */
+  fence?(): Promise<void>;
   complete(): Promise<void>;
   abandon(): Promise<void>;
 }

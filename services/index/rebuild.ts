@@ -1,12 +1,13 @@
+import { systemCall } from '#platform/call.ts';
 import type { Context } from '#platform/module.ts';
 import type { Service } from '#platform/rpc.types.ts';
 import type { RebuildProgress } from '#proto/index/v1/index.ts';
 import type { DataService } from '#proto/storage/v1/storage.ts';
-import { type Follower, foldToHeads } from './follow.ts';
+import { type Follower, foldLog, type Reading } from './follow.ts';
 import type { IndexStore } from './ports.ts';
 
 export interface RebuilderOptions {
-  data: Pick<Service<typeof DataService>, 'readLog'>;
+  data: Pick<Service<typeof DataService>, 'readLog' | 'heads'>;
   store: IndexStore;
   follower: Follower;
   log: Context['log'];
@@ -16,6 +17,11 @@ export interface RebuilderOptions {
 
 /** A disk that is full now may be full in a second. */
 const RETRY_MS = 60_000;
+/** Everybody waits for the last reading, so it is to be short: the log is read again until a reading took no longer. */
+const SHORT_MS = 1_000;
+const READINGS_MAX = 10;
+/** Somebody whose folds are refused looks so often for what a killed rebuild has left. */
+const FENCED_MS = 5_000;
 
 /** Builds the index again beside the one that answers, and puts it in its place: whatever this one lacks, the log has. */
 export class Rebuilder {
@@ -24,6 +30,8 @@ export class Rebuilder {
   readonly #watching = new Set<() => void>();
   #running: Promise<void> | undefined;
   #notBefore = 0;
+  #tidying: Promise<void> | undefined;
+  #tidiedMs = Number.NEGATIVE_INFINITY;
   #commits = 0;
   #instances = 0;
 
@@ -51,11 +59,22 @@ export class Rebuilder {
   /** A rebuild that was killed could not clean up: a later start does, or the next rebuild. */
   tidy(): void {
     const { store, log, alone = (_signal, work) => work() } = this.#options;
-    if (!store.tidy) return;
-    alone(this.#stop.signal, () => store.tidy!()).catch((error) => {
-      if (!this.#stop.signal.aborted)
-        log.warn({ err: error }, 'what killed rebuilds left behind could not be removed; the next start tries again');
-    });
+    if (!store.tidy || this.#tidying) return;
+    this.#tidying = alone(this.#stop.signal, () => store.tidy!())
+      .catch((error) => {
+        if (!this.#stop.signal.aborted)
+          log.warn({ err: error }, 'what killed rebuilds left behind could not be removed; the next start tries again');
+      })
+      .finally(() => {
+        this.#tidying = undefined;
+        this.#tidiedMs = performance.now();
+      });
+  }
+
+  /** Nothing can be folded: a rebuild is about to end, or was killed then. Whoever waits for its end knows which. */
+  fenced(): void {
+    if (performance.now() - this.#tidiedMs < FENCED_MS) return;
+    this.tidy();
   }
 
   /** For a gap, which the follower meets at each look: not again at once when the last attempt failed. */
@@ -109,19 +128,36 @@ export class Rebuilder {
     this.#commits = this.#instances = 0;
     await store.tidy?.();
     const rebuilding = await store.beginRebuild();
-    const catchUp = async (): Promise<void> => {
+    const each = async (work: (tenant: string, positions: Map<string, number>) => Promise<void>): Promise<void> => {
       for (const tenant of new Set([...follower.tenants, ...(await store.tenants())]))
-        await foldToHeads(data, rebuilding, tenant, this.#stop.signal, (result) => {
-          this.#commits += result.commits;
-          this.#instances += result.instances;
-          this.#tell();
-        });
+        await work(tenant, await rebuilding.positions(tenant));
     };
+    const read = (tenant: string, reading: Reading): Promise<void> =>
+      foldLog(data, tenant, reading, rebuilding.fold, this.#stop.signal, (result) => {
+        this.#commits += result.commits;
+        this.#instances += result.instances;
+        this.#tell();
+      });
     try {
-      await catchUp();
-      // The old one stands still for the last few commits, so that nothing that a sender was shown goes missing for a moment.
+      for (let readings = 1, beganMs = performance.now(); ; readings++, beganMs = performance.now()) {
+        await each((tenant, positions) => read(tenant, { positions, lanes: [] }));
+        if (performance.now() - beganMs < SHORT_MS || readings === READINGS_MAX) break;
+      }
+      // The old one stands still for the last few commits, in every process, so that nothing that a sender was shown goes missing for a
+      // moment. What it shows is below the heads as they are then: lanes are asked for by name, so that no storage process misses any.
       await follower.paused(async () => {
-        await catchUp();
+        await rebuilding.fence?.();
+        await each(async (tenant, positions) => {
+          const heads = await data.heads(systemCall(tenant, 'index.rebuild', this.#stop.signal), {});
+          const behind = heads.positions.filter(({ lane, sequence }) => sequence > (positions.get(lane) ?? 0));
+          const lanes = behind.map(({ lane }) => lane);
+          if (lanes.length === 0) return;
+          const known = lanes.flatMap((lane): [string, number][] => {
+            const sequence = positions.get(lane);
+            return sequence === undefined ? [] : [[lane, sequence]];
+          });
+          await read(tenant, { positions: new Map(known), lanes });
+        });
         await rebuilding.complete();
       });
     } catch (error) {

@@ -6,6 +6,7 @@ import type { Service } from '#platform/rpc.types.ts';
 import { StudyEvent } from '#proto/index/v1/index.ts';
 import type { EntryId } from '#proto/storage/v1/log.ts';
 import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
+import { Fenced } from './fence.ts';
 import type { DueStudy, SettlingStore } from './ports.ts';
 import { MissingHeads } from './state/heads.ts';
 import { ALONE, type Turn } from './turn.ts';
@@ -63,7 +64,8 @@ export class Settler {
         if (ready.length < STUDIES_AT_ONCE) return;
       }
     } catch (error) {
-      if (this.#stop.signal.aborted || error instanceof JobsGone) return;
+      // What is fenced is replaced in a second: it is due in the next one.
+      if (this.#stop.signal.aborted || error instanceof JobsGone || error instanceof Fenced) return;
       log.warn({ err: error }, 'studies could not be settled');
     }
   }
@@ -83,7 +85,7 @@ export class Settler {
       await store.settling.announced(study);
       this.#later.delete(study.study);
     } catch (error) {
-      if (error instanceof JobsGone) throw error;
+      if (error instanceof JobsGone || error instanceof Fenced) throw error;
       this.#later.set(study.study, Date.now() + RETRY_MS);
       log.warn({ err: error, studyInstanceUid }, 'a study could not be settled; it is tried again');
     }

@@ -1,5 +1,6 @@
 import type { Client, estypes } from '@elastic/elasticsearch';
 import { GantryError } from '#platform/errors.ts';
+import { Fenced } from '../../fence.ts';
 import { asked } from './client.ts';
 import type { IndexName } from './schema.ts';
 
@@ -110,11 +111,13 @@ export class Documents {
   }
 }
 
-const refused = (status: number, type: string): Error =>
-  new GantryError(
+const refused = (status: number, type: string): Error => {
+  if (status === 403 && type === 'cluster_block_exception') return new Fenced();
+  return new GantryError(
     status === 429 || status >= 500 || status === 404 ? 'unavailable' : 'internal',
     `Elasticsearch answered ${status} (${type}) to a write of the index`,
   );
+};
 
 /** Those that are there. A shard that does not answer is not "not there". */
 export async function documentsOf<T>(

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Client } from '@elastic/elasticsearch';
+import { GantryError } from '#platform/errors.ts';
 import type { VersionPolicy } from '../../fold/types.ts';
 import { asked, isStatus } from './client.ts';
 import { ELASTIC_VERSION, INDICES, type IndexName, METADATA } from './schema.ts';
@@ -189,16 +190,53 @@ export class Generations {
   }
 
   /** Of a rebuild that failed. A swap whose answer was lost may have been done: then it is the index, and stays. */
-  async abandon(generation: Generation): Promise<void> {
-    if (await this.#unmark(`${generation.name}-studies-0`)) await this.remove(generation);
+  async abandon(generation: Generation, fenced: Generation | undefined): Promise<void> {
+    if (!(await this.#unmark(`${generation.name}-studies-0`))) return;
+    if (fenced) await this.unfence(fenced);
+    await this.remove(generation);
+  }
+
+  /** Nothing is written into it any more, by whichever process; what was being written is in it, or was refused, once this returns. */
+  async fence(generation: Generation): Promise<void> {
+    const { acknowledged, shards_acknowledged, indices } = await asked('fencing the index', () =>
+      this.#client.indices.addBlock({ index: indicesOf(generation), block: 'write', ignore_unavailable: true }),
+    );
+    if (!acknowledged || !shards_acknowledged || indices.some(({ blocked }) => !blocked))
+      throw new GantryError('unavailable', 'a shard of the index did not confirm that it takes no writes any more');
+  }
+
+  async isFenced(generation: Generation): Promise<boolean> {
+    const found = await asked('looking whether the index is fenced', () =>
+      this.#client.indices.getSettings({
+        index: indicesOf(generation),
+        name: 'index.blocks.write',
+        flat_settings: true,
+        ignore_unavailable: true,
+      }),
+    );
+    return Object.values(found).some(({ settings }) => settings && 'index.blocks.write' in settings);
+  }
+
+  /** After whoever fenced it was kept from completing: his mark is gone. Not where another is the index already: it stays fenced. */
+  async unfence(generation: Generation): Promise<void> {
+    if ((await this.current())?.name !== generation.name) return;
+    await asked('letting the index be written again', () =>
+      this.#client.indices.putSettings({
+        index: indicesOf(generation),
+        settings: { 'index.blocks.write': null } as never,
+        ignore_unavailable: true,
+      }),
+    );
   }
 
   async remove(generation: Generation): Promise<void> {
     await asked('removing an index', () =>
       this.#client.indices.delete({
-        index: NAMES.map((name) => `${generation.name}-${name}-0`),
+        index: indicesOf(generation),
         ignore_unavailable: true,
       }),
     );
   }
 }
+
+const indicesOf = ({ name }: Generation): string[] => NAMES.map((each) => `${name}-${each}-0`);

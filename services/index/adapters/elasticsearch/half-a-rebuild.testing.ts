@@ -4,7 +4,7 @@ import { makeInstance } from '../../instances.testing.ts';
 import { optionsOf } from './options.testing.ts';
 import { ElasticIndexStore } from './store.ts';
 
-const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
+export const LANE = '01AAAAAAAAAAAAAAAAAAAAAAAA';
 
 /** Ten instances for each of some studies in turn. */
 export function commitOf(sequence: number, studies = 3): RawCommit {
@@ -21,15 +21,16 @@ export function commitOf(sequence: number, studies = 3): RawCommit {
   return { lane: LANE, sequence, tableOfContents: TableOfContents.encode(toc).finish() };
 }
 
-/** As a process of its own (fork it with a node's address, a prefix, and how many commits): builds so far, says so, and waits to be killed. */
+/** As a process of its own (fork it with a node's address, a prefix, how many commits, and whether it is about to end): builds so far, says so, and waits to be killed. */
 if (import.meta.main) {
-  const [url = '', prefix = '', commits = '0'] = process.argv.slice(2);
+  const [url = '', prefix = '', commits = '0', ends = ''] = process.argv.slice(2);
   const store = new ElasticIndexStore(optionsOf([url], prefix));
   const rebuilding = await store.beginRebuild();
   await rebuilding.fold(
     'main',
     Array.from({ length: Number(commits) }, (_, n) => commitOf(n + 1)),
   );
+  if (ends === 'ends') await rebuilding.fence?.();
   process.send!('so far');
   process.on('disconnect', () => process.exit()); // its test ended early
 }

@@ -4,14 +4,17 @@ import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { Client } from '@elastic/elasticsearch';
+import { localLease } from '#platform/adapters/local/lease.ts';
+import type { Lease } from '#platform/ports.ts';
 import { type EntryRow, SearchRequest, type SearchRow } from '#proto/index/v1/index.ts';
+import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { type ElasticsearchNodes, startElasticsearch, toxicS3 } from '../../../../tools/servers/index.ts';
 import type { RawCommit } from '../../fold/commit.ts';
 import { type FollowedLog, Follower } from '../../follow.ts';
 import { collect } from '../../instances.testing.ts';
 import { Rebuilder, type RebuilderOptions } from '../../rebuild.ts';
 import { SEARCH_LIMITS } from '../../search/settings.ts';
-import { commitOf } from './half-a-rebuild.testing.ts';
+import { commitOf, LANE } from './half-a-rebuild.testing.ts';
 import { optionsOf } from './options.testing.ts';
 import { ElasticIndexStore } from './store.ts';
 
@@ -55,29 +58,43 @@ function lacks(seen: ReadonlySet<string>, wanted: readonly string[]): string[] {
 
 /** A log in memory, and the index that follows it, as the module does. */
 class Followed {
-  readonly log: RawCommit[] = [];
+  readonly log: RawCommit[];
+  readonly lease: Lease;
+  readonly events = new EventEmitter();
   readonly store: ElasticIndexStore;
   readonly follower: Follower;
   readonly rebuilder: Rebuilder;
   /** Called before a rebuild is given each commit. */
   reading: (sequence: number) => Promise<void> = async () => {};
 
-  constructor(store: ElasticIndexStore) {
+  constructor(store: ElasticIndexStore, shared: { log: RawCommit[]; lease: Lease } = { log: [], lease: localLease() }) {
     this.store = store;
-    const { log } = this;
-    const data: FollowedLog = {
+    this.log = shared.log;
+    this.lease = shared.lease;
+    const { log, lease } = this;
+    const data: Required<FollowedLog> = {
       async *readLog(_call, { after }) {
         const from = after.find((one) => one.lane === log[0]?.lane)?.sequence ?? 0;
         for (let n = from; n < log.length; n++)
           yield { ...log[n]!, tableOfContents: Buffer.from(log[n]!.tableOfContents) };
       },
+      async heads() {
+        return { positions: log.slice(-1) };
+      },
     };
-    this.follower = new Follower(data, store, { folded() {}, gap() {}, failed() {}, level() {} });
+    const fenced = (): void => {
+      this.events.emit('fenced');
+      this.rebuilder.fenced();
+    };
+    const gap = (): void => assert.fail('nothing is missing in this log');
+    this.follower = new Follower(data, store, { folded() {}, gap, failed() {}, level() {}, fenced });
     const slow: RebuilderOptions['data'] = {
       readLog: (call, request) => this.#slowly(data.readLog(call, request)),
+      heads: data.heads,
     };
+    const alone: RebuilderOptions['alone'] = (signal, work) => lease.hold('index.rebuild', signal, work);
     const quiet = { info() {}, warn() {}, error() {} } as unknown as RebuilderOptions['log'];
-    this.rebuilder = new Rebuilder({ data: slow, store, follower: this.follower, log: quiet });
+    this.rebuilder = new Rebuilder({ data: slow, store, follower: this.follower, log: quiet, alone });
   }
 
   async *#slowly<T extends { sequence: number }>(commits: AsyncIterable<T>): AsyncGenerator<T> {
@@ -153,15 +170,23 @@ test('while it is rebuilt, the index answers in full, here and in another proces
   assert.equal((await generations(prefix)).length, 1, 'the former is removed');
 });
 
+/** A rebuild that was killed midway, or when it was about to end. */
+async function killed(prefix: string, ...when: string[]): Promise<void> {
+  const child = fork(new URL('./half-a-rebuild.testing.ts', import.meta.url), [
+    servers.urls[0]!,
+    prefix,
+    '20',
+    ...when,
+  ]);
+  await once(child, 'message');
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+}
+
 test('a rebuild killed midway leaves the old index answering; the next one, or the next start, removes what it left', async () => {
   const prefix = newPrefix();
   const here = new Followed(storeOf(prefix));
-  const killedMidway = async (): Promise<void> => {
-    const child = fork(new URL('./half-a-rebuild.testing.ts', import.meta.url), [servers.urls[0]!, prefix, '20']);
-    await once(child, 'message');
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  };
+  const killedMidway = () => killed(prefix);
   try {
     await here.append(...Array.from({ length: 40 }, (_, n) => commitOf(n + 1)));
     const wanted = () => instancesOf(here.log).sort();
@@ -186,6 +211,109 @@ test('a rebuild killed midway leaves the old index answering; the next one, or t
     await starting.close();
     assert.deepEqual(await generations(prefix), [index!.replace('-studies-0', '')]);
     assert.deepEqual([...(await shown(here.store))].sort(), wanted());
+  } finally {
+    await here.close();
+  }
+});
+
+/** Deletes the first instance of the first commit. */
+function deletionOf(sequence: number): RawCommit {
+  const value = {
+    entries: [{ lane: LANE, sequence: 1, n: 0 }],
+    studyInstanceUid: '1.2.1',
+    reason: '',
+    actor: '',
+    purge: false,
+  };
+  const stamp = (1000 + sequence).toString(16).padStart(12, '0').padEnd(16, '0');
+  const toc = {
+    formatVersion: 1,
+    tenant: 'main',
+    lane: LANE,
+    sequence,
+    entries: [{ n: 0, stamp, kind: { $case: 'delete' as const, value } }],
+  };
+  return { lane: LANE, sequence, tableOfContents: TableOfContents.encode(toc).finish() };
+}
+
+test('whoever is told by another process, while a rebuild ends, that it is found or deleted, sees it so wherever he asks', async () => {
+  const prefix = newPrefix();
+  const here = new Followed(storeOf(prefix));
+  const there = new Followed(storeOf(prefix), here);
+  const third = storeOf(prefix);
+  try {
+    const commits = Array.from({ length: 20 }, (_, n) => commitOf(n + 1));
+    await here.append(...commits);
+    const wanted = [...instancesOf(commits), ...instancesOf([commitOf(21)])]
+      .filter((uid) => uid !== '1.2.1.1.1.0')
+      .sort();
+    let told = false;
+    const asks = async (): Promise<void> => {
+      for (const store of [third, here.store, there.store]) assert.deepEqual([...(await shown(store))].sort(), wanted);
+    };
+    let telling: Promise<void> | undefined;
+    const begin = here.store.beginRebuild.bind(here.store);
+    here.store.beginRebuild = async () => {
+      const rebuilding = await begin();
+      const complete = async (): Promise<void> => {
+        telling = there.append(commitOf(21), deletionOf(22)).then(() => {
+          told = true;
+        });
+        await Promise.race([telling, once(there.events, 'fenced')]);
+        await shown(third); // it has just seen which is the index
+        await rebuilding.complete();
+        if (told) await asks();
+      };
+      return { ...rebuilding, complete };
+    };
+    await here.rebuilder.run();
+    await telling;
+    await asks();
+  } finally {
+    await third.close();
+    await there.close();
+    await here.close();
+  }
+});
+
+test('a rebuild killed when it was about to end: others go on with the index that is there, and what it built takes nobody’s place', async () => {
+  const prefix = newPrefix();
+  const here = new Followed(storeOf(prefix));
+  try {
+    await here.append(...Array.from({ length: 20 }, (_, n) => commitOf(n + 1)));
+    await killed(prefix, 'ends');
+    await assert.rejects(here.store.fold('main', [commitOf(21)]), { name: 'Fenced', code: 'unavailable' });
+    await here.append(commitOf(21));
+    assert.deepEqual([...(await shown(here.store))].sort(), instancesOf(here.log).sort());
+    assert.equal((await generations(prefix)).length, 1);
+
+    // One that is slow, and was taken for killed.
+    const rebuilding = await here.store.beginRebuild();
+    await rebuilding.fold('main', here.log.slice(0, 20));
+    await rebuilding.fence?.();
+    await here.store.tidy();
+    await here.append(commitOf(22));
+    await assert.rejects(rebuilding.complete());
+    await rebuilding.abandon();
+    assert.deepEqual([...(await shown(here.store))].sort(), instancesOf(here.log).sort());
+  } finally {
+    await here.close();
+  }
+});
+
+test('a rebuild that fails when it was about to end leaves an index into which is folded', async () => {
+  const prefix = newPrefix();
+  const here = new Followed(storeOf(prefix));
+  try {
+    await here.append(commitOf(1), commitOf(2), commitOf(3));
+    const begin = here.store.beginRebuild.bind(here.store);
+    here.store.beginRebuild = async () => ({
+      ...(await begin()),
+      complete: () => Promise.reject(new Error('no more room')),
+    });
+    await assert.rejects(here.rebuilder.run(), { message: 'no more room' });
+    await here.store.fold('main', [commitOf(4)]);
+    assert.equal((await generations(prefix)).length, 1);
   } finally {
     await here.close();
   }

@@ -23,6 +23,8 @@ export interface Current {
   policy: VersionPolicy;
   folder: ElasticFolder;
   number: number;
+  /** When other processes have seen, too, that it is the index; performance.now(). */
+  knownMs: number;
 }
 
 const METADATA_PIECE = 8 * 2 ** 20;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@elastic/elasticsearch';
 import { GantryError } from '#platform/errors.ts';
 import type {
@@ -11,12 +12,13 @@ import type {
   TrashRequest,
 } from '#proto/index/v1/index.ts';
 import type { EntryId } from '#proto/storage/v1/log.ts';
+import { Fenced } from '../../fence.ts';
 import type { RawCommit } from '../../fold/commit.ts';
 import { describe } from '../../fold/describe.ts';
 import type { VersionPolicy } from '../../fold/types.ts';
 import { MetadataReader } from '../../metadata/read.ts';
 import { metadata } from '../../metadata/serve.ts';
-import type { FoldResult, IndexStore, QueryOptions, Rebuilding, SettlingStore } from '../../ports.ts';
+import type { Folded, IndexStore, QueryOptions, Reached, Rebuilding, SettlingStore } from '../../ports.ts';
 import { conflicts, entries, fates, locate, settled, trash } from '../../questions/queries.ts';
 import { answers, type Rows } from '../../questions/reading.ts';
 import { runSearch } from '../../search/search.ts';
@@ -111,6 +113,7 @@ export class ElasticIndexStore implements IndexStore {
   }
 
   async #look(): Promise<Current> {
+    const askedMs = performance.now();
     let generation = await this.#generations.current();
     if (!generation) {
       generation = await this.#generations.first(this.#options.policy);
@@ -126,12 +129,14 @@ export class ElasticIndexStore implements IndexStore {
         'unavailable',
         `the index in Elasticsearch is of version ${generation.version}; it is built again as version ${ELASTIC_VERSION}, and processes of the release before answer meanwhile`,
       );
-    this.#lookedMs = performance.now();
+    this.#lookedMs = askedMs;
     if (this.#current?.generation.name === generation.name) return this.#current;
     const documents = new Documents(this.#client, generation.name);
     const policy = await this.#generations.policyOf(generation);
     const folder = new ElasticFolder(documents, { policy, describe });
-    this.#current = { generation, documents, policy, folder, number: ++this.#number };
+    // Whoever saw the former a moment before it was replaced asks it for so long. The first replaces none.
+    const knownMs = generation.n === 1 ? 0 : performance.now() + LOOK_MS;
+    this.#current = { generation, documents, policy, folder, number: ++this.#number, knownMs };
     return this.#current;
   }
 
@@ -143,8 +148,9 @@ export class ElasticIndexStore implements IndexStore {
     return { fresh: this.#fresh, outdated: policy !== this.#options.policy };
   }
 
-  async positions(tenant: string): Promise<Map<string, number>> {
-    return (await this.#now()).folder.positions(tenant);
+  async positions(tenant: string): Promise<Reached> {
+    const { folder, number } = await this.#now();
+    return { generation: number, positions: await folder.positions(tenant) };
   }
 
   async tenants(): Promise<string[]> {
@@ -165,16 +171,29 @@ export class ElasticIndexStore implements IndexStore {
   }
 
   /** One after the other: what is folded at once by one process would only get in its own way. One that failed was told to its caller. */
-  fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult> {
+  fold(tenant: string, commits: readonly RawCommit[]): Promise<Folded> {
     this.#heads.keep(tenant, commits);
-    const folding = this.#folding.catch(() => {}).then(async () => (await this.#now()).folder.fold(tenant, commits));
+    const folding = this.#folding.catch(() => {}).then(() => this.#fold(tenant, commits));
     this.#folding = folding;
     return folding;
   }
 
-  async show(): Promise<void> {
-    const { documents } = await this.#now();
+  async #fold(tenant: string, commits: readonly RawCommit[]): Promise<Folded> {
+    const { folder, number } = await this.#now();
+    try {
+      return { ...(await folder.fold(tenant, commits)), generation: number };
+    } catch (error) {
+      if (error instanceof Fenced) this.#lookedMs = Number.NEGATIVE_INFINITY; // another may be the index by now
+      throw error;
+    }
+  }
+
+  async show(): Promise<number> {
+    const { documents, number, knownMs } = await this.#now();
     await documents.refresh('studies', 'series', 'blocks', 'patients');
+    const waitMs = knownMs - performance.now();
+    if (waitMs > 0) await sleep(waitMs, undefined, { ref: false });
+    return number;
   }
 
   #reader({ documents, policy }: Current): ElasticReader {
@@ -209,7 +228,10 @@ export class ElasticIndexStore implements IndexStore {
   }
 
   async tidy(): Promise<void> {
+    const generation = await this.#generations.current();
+    const fenced = generation !== undefined && (await this.#generations.isFenced(generation));
     const { forgotten, former } = await this.#generations.left();
+    if (fenced) await this.#generations.unfence(generation);
     for (const generation of forgotten) await this.#generations.remove(generation);
     for (const generation of former) this.#removeLater(generation);
   }
@@ -223,6 +245,9 @@ export class ElasticIndexStore implements IndexStore {
     return {
       fold: (tenant, commits) => folder.fold(tenant, commits),
       positions: (tenant) => folder.positions(tenant),
+      fence: async () => {
+        if (before) await this.#generations.fence(before);
+      },
       complete: async () => {
         await documents.refresh('studies', 'series', 'blocks', 'patients', 'state');
         await this.#generations.swap(before, generation);
@@ -232,7 +257,7 @@ export class ElasticIndexStore implements IndexStore {
         if (before) this.#removeLater(before);
       },
       abandon: async () => {
-        if (!done) await this.#generations.abandon(generation);
+        if (!done) await this.#generations.abandon(generation, before);
       },
     };
   }

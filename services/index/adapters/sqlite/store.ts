@@ -1,14 +1,17 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { GantryError } from '#platform/errors.ts';
+import type { Position } from '#proto/storage/v1/log.ts';
 import type { RawCommit } from '../../fold/commit.ts';
 import { metadataPath } from '../../metadata/object.ts';
 import type {
   DueStudy,
+  Folded,
   FoldResult,
   IndexOptions,
   IndexStore,
   QueryOptions,
+  Reached,
   Rebuilding,
   SettlingStore,
 } from '../../ports.ts';
@@ -110,18 +113,22 @@ export class SqliteIndexStore implements IndexStore {
     return reader.thread;
   }
 
-  async positions(tenant: string): Promise<Map<string, number>> {
-    return toMap(await this.#write.ask<{ lane: string; sequence: number }[]>('positions', tenant));
+  async positions(tenant: string): Promise<Reached> {
+    const generation = this.#generation;
+    return { generation, positions: toMap(await this.#write.ask<Position[]>('positions', tenant)) };
   }
   async tenants(): Promise<string[]> {
     return (await this.#write.ask<{ name: string }[]>('tenants')).map((row) => row.name);
   }
-  async fold(tenant: string, commits: readonly RawCommit[]): Promise<FoldResult> {
-    return this.#write.ask<FoldResult>('fold', { tenant, commits });
+  async fold(tenant: string, commits: readonly RawCommit[]): Promise<Folded> {
+    const generation = this.#generation;
+    return { ...(await this.#write.ask<FoldResult>('fold', { tenant, commits })), generation };
   }
 
   /** What is committed is seen by the next query. */
-  async show(): Promise<void> {}
+  async show(): Promise<number> {
+    return this.#generation;
+  }
 
   async *query<Row>(name: string, args: unknown, options: QueryOptions = {}): AsyncGenerator<Row> {
     if (this.#queries >= this.#options.queriesMax())
@@ -227,7 +234,7 @@ export class SqliteIndexStore implements IndexStore {
     });
     return {
       fold: (tenant, commits) => thread.ask<FoldResult>('fold', { tenant, commits }),
-      positions: async (tenant) => toMap(await thread.ask<{ lane: string; sequence: number }[]>('positions', tenant)),
+      positions: async (tenant) => toMap(await thread.ask<Position[]>('positions', tenant)),
       complete: async () => {
         if (failure) throw new GantryError('internal', 'the rebuild failed', { cause: failure });
         await thread.ask('complete');
@@ -268,8 +275,7 @@ export class SqliteIndexStore implements IndexStore {
   }
 }
 
-const toMap = (rows: { lane: string; sequence: number }[]): Map<string, number> =>
-  new Map(rows.map((row) => [row.lane, row.sequence]));
+const toMap = (rows: Position[]): Map<string, number> => new Map(rows.map((row) => [row.lane, row.sequence]));
 
 const generations = (directory: string): number[] =>
   readdirSync(directory).flatMap((name) => {
