@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { systemCall } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
-import { IndexService, Located, type LocateRequest } from '#proto/index/v1/index.ts';
-import type { ReadRequest } from '#proto/storage/v1/storage.ts';
+import { type AwaitRequest, IndexService, Located, type LocateRequest } from '#proto/index/v1/index.ts';
+import { DataService, type ReadRequest } from '#proto/storage/v1/storage.ts';
 import { createReader } from './read.ts';
 import { createReadYourWrites } from './read-your-writes.ts';
 
@@ -15,6 +15,9 @@ const version = (n: number) => Buffer.from([n]);
 function archive() {
   const objects = new Map<string, Buffer>();
   const located: Located[] = [];
+  /** Folded by the time that the index has been waited for. */
+  const late: Located[] = [];
+  const asked: string[] = [];
   const reads: ReadRequest[] = [];
   let breakAt: number | undefined;
   const moveAll = (to: string) => {
@@ -28,8 +31,22 @@ function archive() {
   const hooks: { onBreak?: () => void; failure?: GantryError } = {};
   const context = {
     client: (service: unknown) => {
+      if (service === DataService)
+        return {
+          async heads() {
+            if (hooks.failure) throw hooks.failure;
+            asked.push('heads');
+            return { positions: [{ lane: 'l', sequence: 7 }] };
+          },
+        };
       assert.equal(service, IndexService);
       return {
+        async await(_: unknown, { positions }: AwaitRequest) {
+          assert.deepEqual(positions, [{ lane: 'l', sequence: 7 }]);
+          asked.push('await');
+          located.push(...late.splice(0));
+          return { reached: true };
+        },
         locate: async function* (_: unknown, request: LocateRequest) {
           for (const one of located)
             if (request.sopInstanceUids.length === 0 || request.sopInstanceUids.includes(one.sopInstanceUid))
@@ -62,6 +79,8 @@ function archive() {
     reader: createReader(context),
     reads,
     located,
+    late,
+    asked,
     moveAll,
     hooks,
     breakNext: (at: number) => {
@@ -103,6 +122,31 @@ test('what moves while it is read is found again, at the same byte, more than on
   assert.equal(await all(store.reader.read(call, one)), 'abcdefghijklmnopqrstuvwxyz');
   assert.equal(moves, 3);
   assert.equal(await all(store.reader.read(call, one, { start: 2, end: 5 })), 'cde');
+});
+
+test('reads by UID show what another process has just taken: the index is waited for, but not for instances that it has', async () => {
+  const store = archive();
+  store.add(1, Buffer.from('abc'));
+  const here = { studyInstanceUids: ['1'], seriesInstanceUids: ['1.1'], sopInstanceUids: ['1.1.1'] };
+  assert.equal((await store.reader.locate(call, here)).length, 1);
+  assert.deepEqual(store.asked, []);
+  const behind = (n: number) => {
+    const one = store.add(n, Buffer.from('def'));
+    store.located.pop();
+    store.late.push(one);
+  };
+  behind(2);
+  assert.equal((await store.reader.locate(call, { studyInstanceUids: ['1'] })).length, 2);
+  assert.deepEqual(store.asked.splice(0), ['heads', 'await']);
+  behind(3);
+  assert.equal((await store.reader.locate(call, { ...here, sopInstanceUids: ['1.1.1', '1.1.3'] })).length, 2);
+  assert.deepEqual(store.asked.splice(0), ['heads', 'await']);
+  // A log that does not answer costs what it holds beyond the index, and nothing else.
+  store.hooks.failure = new GantryError('unavailable', 'no storage');
+  behind(4);
+  assert.equal((await store.reader.locate(call, { studyInstanceUids: ['1'] })).length, 3);
+  store.hooks.failure = new GantryError('damaged', 'a bad log');
+  await assert.rejects(store.reader.locate(call, { studyInstanceUids: ['1'] }), { code: 'damaged' });
 });
 
 test('what is gone for good is not-found, not asked for for ever', async () => {

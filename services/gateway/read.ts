@@ -3,6 +3,7 @@ import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
 import { IndexService, type Located, type LocateRequest } from '#proto/index/v1/index.ts';
+import { createCurrent } from './current.ts';
 
 /** Bytes of a Part 10 file: half-open, relative to its first byte. */
 export interface Range {
@@ -14,10 +15,22 @@ export interface Range {
 export function createReader(context: Context) {
   const index = context.client(IndexService);
   const bulkRead = context.bulk(BULK.read);
+  const current = createCurrent(context);
 
   const fileLength = (located: Located): number => located.place!.length;
 
+  /** Of a patient, studies or series: all that was acknowledged. Of instances: those that are there are not waited for. */
   async function locate(call: Call, request: Partial<LocateRequest>): Promise<Located[]> {
+    const asked = request.sopInstanceUids ?? [];
+    if (asked.length > 0) {
+      const found = await folded(call, request);
+      if (new Set(found.map((one) => one.sopInstanceUid)).size >= new Set(asked).size) return found;
+    }
+    await current(call);
+    return folded(call, request);
+  }
+
+  async function folded(call: Call, request: Partial<LocateRequest>): Promise<Located[]> {
     const found: Located[] = [];
     for await (const one of index.locate(call, {
       studyInstanceUids: [],
@@ -35,7 +48,7 @@ export function createReader(context: Context) {
 
   /** Where the same bytes are now: a place is a hint, and compaction moves them while somebody reads. */
   async function relocate(call: Call, old: Located): Promise<Located> {
-    const now = await locate(call, {
+    const now = await folded(call, {
       studyInstanceUids: [old.studyInstanceUid],
       seriesInstanceUids: [old.seriesInstanceUid],
       sopInstanceUids: [old.sopInstanceUid],

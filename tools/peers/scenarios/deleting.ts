@@ -26,23 +26,25 @@ export function deleting(the: () => Scene): void {
   async function shows(study: string, left: readonly Sent[]): Promise<void> {
     const { dimse, receiver, web } = the();
     const key = { '00080052': { vr: 'CS', Value: ['STUDY'] }, '0020000D': { vr: 'UI', Value: [study] } };
-    const instances = () => web.qido('/instances', { StudyInstanceUID: study });
-    await eventually('QIDO-RS', async () => {
-      assert.deepEqual(values(await instances(), '00080018'), sopsOf(left));
-      return true;
-    });
-    await eventually('C-FIND', async () => (await dimse.find(key)).length === (left.length === 0 ? 0 : 1));
-    receiver.taken.length = 0;
-    const final = (await dimse.move(key)).at(-1)!;
-    assert.equal(final.status, 0);
-    assert.equal(final.command.completedSubOperations, left.length);
-    assertTaken(receiver.taken, left);
+    // By UID: at once.
     if (left.length > 0) assertFiles(await web.wado(pathOf({ study })), left);
     else assert.equal((await web.get(pathOf({ study }), AS_STORED)).status, 404);
     assert.equal(
       (await web.get(`${pathOf({ study })}/metadata`, 'application/dicom+json')).status,
       left.length > 0 ? 200 : 404,
     );
+    receiver.taken.length = 0;
+    const final = (await dimse.move(key)).at(-1)!;
+    assert.equal(final.status, 0);
+    assert.equal(final.command.completedSubOperations, left.length);
+    assertTaken(receiver.taken, left);
+    // Searches of somebody else: soon.
+    const instances = () => web.qido('/instances', { StudyInstanceUID: study });
+    await eventually('QIDO-RS', async () => {
+      assert.deepEqual(values(await instances(), '00080018'), sopsOf(left));
+      return true;
+    });
+    await eventually('C-FIND', async () => (await dimse.find(key)).length === (left.length === 0 ? 0 : 1));
   }
   const removed = async (path: string) => assert.equal((await the().web.remove(path)).status, 204);
   const restored = async (study: string, what: Record<string, string> = {}): Promise<number> => {
@@ -59,7 +61,7 @@ export function deleting(the: () => Scene): void {
     await shows(study, sent);
 
     await removed(instancePath(one));
-    await eventually('404', async () => (await web.get(instancePath(one), AS_STORED)).status === 404);
+    assert.equal((await web.get(instancePath(one), AS_STORED)).status, 404);
     await shows(study, sent.slice(1));
     assert.equal((await trashed(study))?.instances, 1);
     assert.equal(await restored(study, { instance: sop }), 1);
@@ -107,6 +109,29 @@ export function deleting(the: () => Scene): void {
     assert.equal(json.purged, 5);
     assert.equal(await trashed(study), undefined);
     assert.equal((await web.api(`/trash/${study}/restore`, 'POST')).status, 404);
+    await shows(study, []);
+  });
+
+  test('on hold: to the trash and back as ever, but nothing of it is purged until the hold is lifted', async () => {
+    const { web } = the();
+    const sent = await stored();
+    const { study } = sent[0]!;
+    const hold = `/studies/${study}/hold`;
+    const held = await web.api<{ onHold: boolean }>(hold, 'PUT', { reason: 'an inquiry' });
+    assert.deepEqual(held, { status: 200, json: { onHold: true } });
+    try {
+      await removed(pathOf({ study }));
+      await shows(study, []);
+      assert.equal((await web.api(`/trash/${study}`, 'DELETE')).status, 409);
+      assert.equal(await restored(study), 5);
+      await shows(study, sent);
+      await removed(pathOf({ study }));
+    } finally {
+      assert.deepEqual(await web.api(hold, 'DELETE'), { status: 200, json: { onHold: false } });
+    }
+    const { status, json } = await web.api<{ purged: number }>(`/trash/${study}`, 'DELETE');
+    assert.equal(status, 200);
+    assert.equal(json.purged, 5);
     await shows(study, []);
   });
 }

@@ -47,11 +47,12 @@ export function storing(the: () => Scene): void {
     const byStow = await the().realFiles();
     await dimse.store(files);
     for (const one of byStow) assert.equal((await web.stow([one.part10])).status, 200);
-    const fileOf = (one: Sent) =>
-      eventually(`an instance in ${one.transferSyntax}`, async () => {
-        const got = await web.get(instancePath(one), AS_STORED);
-        return got.status === 200 && got.body;
-      });
+    // By UID: at once.
+    const fileOf = async (one: Sent) => {
+      const { status, body } = await web.get(instancePath(one), AS_STORED);
+      assert.equal(status, 200, one.transferSyntax);
+      return body;
+    };
     for (const one of files) assertFiles([await fileOf(one)], [one]);
     for (const one of byStow) assert.equal(sha(await fileOf(one)), sha(one.part10), one.transferSyntax);
   });

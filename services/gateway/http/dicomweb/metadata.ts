@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import { BULK } from '#platform/routes.ts';
+import { createCurrent } from '../../current.ts';
 import { chooseType } from '../accept.ts';
 import { vary } from '../vary.ts';
 import { arrayElements, gzipped } from './json.ts';
@@ -15,17 +16,26 @@ const OFFERED = ['application/dicom+json', 'application/json', 'application/dico
 /** WADO-RS metadata (PS3.18 §10.4.1.1.2): everything but bulk, which BulkDataURIs point at. */
 export function metadataRoutes(app: FastifyInstance, context: Context): void {
   const metadata = context.bulk(BULK.metadata);
+  const current = createCurrent(context);
   const handler = async (request: FastifyRequest, reply: FastifyReply) => {
     const level = levelOf(request);
     const { type } = chooseType(rangesOf(request), OFFERED, true);
     const unread = new AbortController();
     const call = { ...request.call, signal: AbortSignal.any([request.call.signal, unread.signal]) };
-    const { response, body } = await metadata(call, {
-      studyInstanceUid: level.study,
-      seriesInstanceUid: level.series ?? '',
-      sopInstanceUid: level.instance ?? '',
-      bulkDataRoot: dicomwebRoot(request),
-    });
+    const ask = () =>
+      metadata(call, {
+        studyInstanceUid: level.study,
+        seriesInstanceUid: level.series ?? '',
+        sopInstanceUid: level.instance ?? '',
+        bulkDataRoot: dicomwebRoot(request),
+      });
+    // An instance that is there is not waited for (read.ts).
+    let answer = level.instance === undefined ? undefined : await ask();
+    if (!answer?.response.found) {
+      await current(call);
+      answer = await ask();
+    }
+    const { response, body } = answer;
     if (!response.found) throw notFound('this study, series or instance');
     // Nobody will read the body of an answer that has none: what holds it open elsewhere is let go.
     const letGo = () => unread.abort(new GantryError('cancelled', 'the answer needs no body'));
