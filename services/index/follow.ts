@@ -3,7 +3,7 @@ import type { Service } from '#platform/rpc.types.ts';
 import type { Position } from '#proto/storage/v1/log.ts';
 import type { Commit, DataService } from '#proto/storage/v1/storage.ts';
 import { Fenced } from './fence.ts';
-import { Lanes } from './lanes.ts';
+import { Lanes, type Reading } from './lanes.ts';
 import { FOLD_BYTES_MAX, FOLD_COMMITS_MAX, type FoldResult, type IndexStore } from './ports.ts';
 import { ALONE, type Turn } from './turn.ts';
 
@@ -11,17 +11,11 @@ export type FollowedStore = Pick<IndexStore, 'fold' | 'positions' | 'show'>;
 export type FollowedLog = Pick<Service<typeof DataService>, 'readLog'> &
   Partial<Pick<Service<typeof DataService>, 'heads'>>;
 
-export interface Reading {
-  positions: ReadonlyMap<string, number>;
-  /** Empty: all of the tenant's. */
-  lanes: string[];
-}
-
 /** Reads what lies beyond the positions, up to the heads, and folds it; while one batch is folded the next is read, and no more. */
 export async function foldLog<Result>(
   data: Pick<Service<typeof DataService>, 'readLog'>,
   tenant: string,
-  { positions, lanes }: Reading,
+  { positions, lanes, since }: Reading,
   fold: (tenant: string, commits: readonly Commit[]) => Promise<Result>,
   signal: AbortSignal,
   onFolded: (result: Result) => void,
@@ -41,7 +35,7 @@ export async function foldLog<Result>(
   };
   // A rebuild reads for hours: only the signal ends it.
   const call = { ...systemCall(tenant, 'index.fold', signal), deadline: Number.POSITIVE_INFINITY };
-  for await (const commit of data.readLog(call, { after, lanes })) {
+  for await (const commit of data.readLog(call, { after, lanes, since })) {
     batch.push(commit);
     bytes += commit.tableOfContents.length;
     if (batch.length >= FOLD_COMMITS_MAX || bytes >= FOLD_BYTES_MAX) await flush();
@@ -155,22 +149,23 @@ export class Follower {
         followed.again = false;
         followed.beganMs = performance.now();
         if (!this.#turn.held && !(await this.#standsStill(tenant, followed))) continue;
-        const { generation, positions } = await this.#store.positions(tenant);
-        followed.lanes.fold(generation, positions);
-        this.#told(); // after a rebuild, who waits learns of lanes on which nothing new comes
+        const some = followed.lanes.reading();
+        const reading = some ?? (await this.#whole(tenant, followed));
+        const { generation } = followed.lanes;
         const fold = (whose: string, commits: readonly Commit[]) => this.#store.fold(whose, commits);
-        await foldLog(this.#data, tenant, { positions, lanes: [] }, fold, this.#stop.signal, (result) => {
+        await foldLog(this.#data, tenant, reading, fold, this.#stop.signal, (result) => {
           followed.lanes.fold(
             result.generation,
             result.positions.map(({ lane, sequence }) => [lane, sequence] as const),
           );
           this.#told();
           this.#events.folded(tenant, result);
-          if (result.gaps.length === 0) return;
-          if (result.generation === generation) this.#events.gap(tenant, result.gaps);
-          else followed.again = true; // what was read lies beyond another index's positions
+          // What was read lies beyond another index's positions: it is read again, beyond this one's.
+          if (result.generation !== generation) followed.again = true;
+          else if (result.gaps.length > 0) this.#events.gap(tenant, result.gaps);
         });
         followed.failures = 0;
+        if (!some && followed.lanes.generation === generation) followed.lanes.wasRead(followed.beganMs);
         this.#events.level(tenant);
       }
     } catch (error) {
@@ -184,6 +179,13 @@ export class Follower {
         followed.notBeforeMs = performance.now() + Math.min(FAILED_MS_MAX, 100 * 2 ** followed.failures);
       if (!this.#stop.signal.aborted) this.#events.failed(tenant, error); // the next poll tries again
     }
+  }
+
+  async #whole(tenant: string, followed: Followed): Promise<Reading> {
+    const { generation, positions } = await this.#store.positions(tenant);
+    followed.lanes.fold(generation, positions);
+    this.#told(); // after a rebuild, who waits learns of lanes on which nothing new comes
+    return { positions, lanes: [] };
   }
 
   #told(): void {
@@ -270,6 +272,7 @@ export class Follower {
       if (lanes.reached(positions)) return true;
     }
     if (signal.aborted || this.#stop.signal.aborted) return false;
+    lanes.expect(positions);
     this.look(tenant);
     return new Promise((resolve) => {
       const done = (reached: boolean): void => {
@@ -300,6 +303,7 @@ export class Follower {
       return await work();
     } finally {
       this.#paused = false;
+      for (const { lanes } of this.#tenants.values()) lanes.askAgain();
       for (const tenant of this.#tenants.keys()) this.look(tenant);
     }
   }

@@ -3,7 +3,8 @@ import type { Context } from '#platform/module.ts';
 import type { Service } from '#platform/rpc.types.ts';
 import type { RebuildProgress } from '#proto/index/v1/index.ts';
 import type { DataService } from '#proto/storage/v1/storage.ts';
-import { type Follower, foldLog, type Reading } from './follow.ts';
+import { type Follower, foldLog } from './follow.ts';
+import type { Reading } from './lanes.ts';
 import type { IndexStore } from './ports.ts';
 
 export interface RebuilderOptions {

@@ -94,6 +94,27 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
       await archive.close();
     });
 
+    withBed('a reading can be confined to lanes, and to those with names that are not smaller', async (bed) => {
+      const first = await bed.open();
+      const { lane: old } = (await first.log.append('main', 'r', [sampleHold()])).position;
+      await first.close();
+      const archive = await bed.open();
+      const { lane: young } = (await archive.log.append('main', 'r', [sampleHold()])).position;
+      assert.ok(old < young);
+      const lanesOf = async (lanes: string[], since?: string): Promise<string[]> => {
+        const found = new Set<string>();
+        for await (const { lane } of archive.log.read('main', [], lanes, NEVER, since)) found.add(lane);
+        return [...found];
+      };
+      assert.deepEqual(await lanesOf([]), [old, young]);
+      assert.deepEqual(await lanesOf([], young), [young]);
+      assert.deepEqual(await lanesOf([], old), [old, young]);
+      assert.deepEqual(await lanesOf([old], young), [old, young]);
+      assert.deepEqual(await lanesOf([old], `${young}~`), [old]);
+      assert.deepEqual(await lanesOf(['01ARZ3NDEKTSV4RRFFQ69G5FAV'], young), [young]);
+      await archive.close();
+    });
+
     withBed('a reader that gives up is let go', async (bed) => {
       const archive = await bed.open();
       await archive.log.append('main', 'r', [sampleHold()]);

@@ -75,13 +75,15 @@ export interface LogStore {
   /**
    * Commits beyond the positions, lane by lane, up to the heads as they are when the lane's turn comes. Verified, decoded by nobody
    * else's rules: a damaged commit is passed over (alarm); an entry of an unknown kind, or a medium that does not answer, ends
-   * its lane (alarm), and other lanes go on.
+   * its lane (alarm), and other lanes go on. Without `lanes` all of the tenant's. `since`: besides these, all whose name is not smaller;
+   * whoever knows the others by heart need not hand their positions around.
    */
   read(
     tenant: string,
     after: readonly Position[],
     lanes: readonly string[],
     signal: AbortSignal,
+    since?: string,
   ): AsyncIterable<Commit>;
   /** For the keeper: which objects there are, and what stands in one. */
   segments(tenant: string): Promise<SegmentRow[]>;

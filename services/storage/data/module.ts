@@ -68,7 +68,8 @@ function serveData(context: Context, archive: Archive, appender: Appender): void
     async heads(call) {
       return { positions: await archive.log.heads(checkTenant(call.tenant)) };
     },
-    readLog: (call, { after, lanes }) => archive.log.read(checkTenant(call.tenant), after, lanes, call.signal),
+    readLog: (call, { after, lanes, since }) =>
+      archive.log.read(checkTenant(call.tenant), after, lanes, call.signal, since),
     async append(call, request) {
       if (AppendRequest.encode(request).finish().length > context.settings.number('storage.controlBytes'))
         throw new GantryError('too-large', 'a request of control entries above storage.controlBytes');

@@ -55,3 +55,12 @@ export function checkObjectKey(object: string, tenant?: string): string {
     throw new GantryError('not-found', 'no such object in this archive');
   return object;
 }
+
+/** Of the known lanes those that a reading is to give, in order: all, or the named ones and those that are not smaller than `since`. */
+export function wantedLanes(known: Iterable<string>, named: readonly string[], since: string | undefined): string[] {
+  if (named.length === 0 && since === undefined) return [...known].sort();
+  const names = new Set(named);
+  const wanted: string[] = [];
+  for (const lane of known) if (names.has(lane) || (since !== undefined && lane >= since)) wanted.push(lane);
+  return wanted.sort();
+}

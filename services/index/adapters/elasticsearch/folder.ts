@@ -58,7 +58,7 @@ export class ElasticFolder {
     const result = emptyResult();
     let stopped = this.#stopped.get(tenant);
     if (!stopped) this.#stopped.set(tenant, (stopped = new Set()));
-    const known = await this.#positions.of(tenant);
+    const known = await this.#positions.of(tenant, new Set(raws.map(({ lane }) => lane)));
     const commits = readableCommits(raws, (lane) => known.get(lane) ?? 0, {
       acceptGaps: this.#acceptGaps,
       stopped,

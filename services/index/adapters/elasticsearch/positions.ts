@@ -19,8 +19,10 @@ export class Positions {
 
   #id = (tenant: string, bucket: number): string => `positions/${tenant}/${bucket}`;
 
-  async of(tenant: string): Promise<Map<string, number>> {
-    const ids = Array.from({ length: BUCKETS }, (_, bucket) => this.#id(tenant, bucket));
+  /** Of all lanes; or of some, and of what stands beside them. */
+  async of(tenant: string, lanes?: Iterable<string>): Promise<Map<string, number>> {
+    const buckets = lanes ? new Set([...lanes].map(bucketOf)) : Array(BUCKETS).keys();
+    const ids = [...buckets].map((bucket) => this.#id(tenant, bucket));
     const found = await this.#documents.get<Body>('state', ids);
     return new Map([...found.values()].flatMap((one) => Object.entries(JSON.parse(one.source.body) as Lanes)));
   }

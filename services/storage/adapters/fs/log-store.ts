@@ -5,7 +5,7 @@ import type { Commit } from '#proto/storage/v1/storage.ts';
 import { Alarms } from '../../log/alarms.ts';
 import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
-import { checkTenant, isLane, lanePrefix } from '../../log/names.ts';
+import { checkTenant, isLane, lanePrefix, wantedLanes } from '../../log/names.ts';
 import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
 import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
@@ -113,10 +113,11 @@ export class FsLogStore implements LogStore {
     after: readonly Position[],
     lanes: readonly string[],
     signal: AbortSignal,
+    since?: string,
   ): AsyncIterable<Commit> {
     const from = new Map(after.map((position) => [position.lane, position.sequence]));
     const log = this.#tenants.get(tenant);
-    const wanted = [...(log?.lanes.keys() ?? [])].filter((lane) => lanes.length === 0 || lanes.includes(lane)).sort();
+    const wanted = wantedLanes(log?.lanes.keys() ?? [], lanes, since);
     for (const name of wanted) {
       const lane = log!.lanes.get(name)!;
       const head = lane.head;

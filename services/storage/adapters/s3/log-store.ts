@@ -5,7 +5,7 @@ import { eachOf } from '../../limiter.ts';
 import { Alarms } from '../../log/alarms.ts';
 import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
-import { checkTenant, isLane } from '../../log/names.ts';
+import { checkTenant, isLane, wantedLanes } from '../../log/names.ts';
 import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
 import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
@@ -125,16 +125,18 @@ export class S3LogStore implements LogStore {
     after: readonly Position[],
     lanes: readonly string[],
     signal: AbortSignal,
+    since?: string,
   ): AsyncIterable<Commit> {
     const log = this.#tenant(checkTenant(tenant));
     signal.throwIfAborted();
     const from = new Map(after.map(({ lane, sequence }) => [lane, sequence]));
-    if (lanes.length === 0) await this.#refresh(log, { all: true, exact: false });
-    const names = lanes.length === 0 ? [...log.lanes.known.keys()].sort() : lanes.filter(isLane);
+    const asked = lanes.length > 0 && since === undefined;
+    if (!asked) await this.#refresh(log, { all: true, exact: false });
+    const names = asked ? lanes.filter(isLane) : wantedLanes(log.lanes.known.keys(), lanes, since);
     let failed: unknown;
     let inRow = 0;
     const stopped = new Set<Lane>();
-    for await (const { lane, sequence, table } of this.#inOrder(log, tenant, names, from, lanes.length > 0)) {
+    for await (const { lane, sequence, table } of this.#inOrder(log, tenant, names, from, asked)) {
       signal.throwIfAborted();
       if (stopped.has(lane)) continue;
       try {

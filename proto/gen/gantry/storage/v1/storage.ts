@@ -38,6 +38,8 @@ export interface ReadLogRequest {
   after: Position[];
   /** empty: all lanes of the tenant */
   lanes: string[];
+  /** besides `lanes`, those whose name is not smaller; none is looked for by itself. Unknown to an old server: `lanes` alone */
+  since?: string | undefined;
 }
 
 export interface Commit {
@@ -255,7 +257,7 @@ export const HeadsResponse: MessageFns<HeadsResponse> = {
 };
 
 function createBaseReadLogRequest(): ReadLogRequest {
-  return { after: [], lanes: [] };
+  return { after: [], lanes: [], since: undefined };
 }
 
 export const ReadLogRequest: MessageFns<ReadLogRequest> = {
@@ -265,6 +267,9 @@ export const ReadLogRequest: MessageFns<ReadLogRequest> = {
     }
     for (const v of message.lanes) {
       writer.uint32(18).string(v!);
+    }
+    if (message.since !== undefined) {
+      writer.uint32(26).string(message.since);
     }
     return writer;
   },
@@ -298,6 +303,14 @@ export const ReadLogRequest: MessageFns<ReadLogRequest> = {
             message.lanes.push(reader.string());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.since = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -317,6 +330,7 @@ export const ReadLogRequest: MessageFns<ReadLogRequest> = {
     const message = createBaseReadLogRequest();
     message.after = object.after?.map((e) => Position.fromPartial(e)) || [];
     message.lanes = object.lanes?.map((e) => e) || [];
+    message.since = object.since ?? undefined;
     return message;
   },
 };
