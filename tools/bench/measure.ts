@@ -17,8 +17,16 @@ const TICKS = 100; // USER_HZ, on every Linux that we know
 /** With its children: those that ended and were waited for are in its own account, the others are still there to be asked. */
 function cpuSeconds(pid: number): number {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean);
-  return children.reduce((sum, child) => sum + ownCpuSeconds(Number(child)), ownCpuSeconds(pid));
+  let sum = 0;
+  for (const child of children)
+    try {
+      sum += ownCpuSeconds(Number(child));
+    } catch (error) {
+      if (!GONE.has((error as NodeJS.ErrnoException).code)) throw error;
+    }
+  return sum + ownCpuSeconds(pid); // after them: who ended meanwhile is in it
 }
+const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ESRCH']);
 
 function ownCpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
