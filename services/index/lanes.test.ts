@@ -87,6 +87,13 @@ for (const knowsSince of [true, false])
     assert.ok(await bed.reached([born]));
     assert.deepEqual(names(bed.requests.at(-1)!), [born.lane, YOUNG].sort());
     assert.equal(bed.given, 2, 'nothing is read twice');
+    if (knowsSince) {
+      // One that is just there.
+      const { lane } = bed.grow(ulid());
+      for (let i = 0; i < 3; i++) assert.ok(await bed.reached([bed.grow(YOUNG)]));
+      assert.equal(bed.folded.get(lane), 1);
+      assert.equal(bed.given, 6, 'nor is this');
+    }
     // An old one of which somebody speaks, or for which somebody waits.
     const told = bed.grow(OLD[5]!);
     bed.follower.wake('main', told);
@@ -102,7 +109,7 @@ for (const knowsSince of [true, false])
     assert.ok(await bed.reached([bed.grow(YOUNG)]));
     assert.equal(bed.folded.get(silent.lane), 4);
     assert.equal(bed.requests.at(-1)!.lanes.length, 0);
-    assert.equal(bed.given, 7);
+    assert.equal(bed.given, knowsSince ? 11 : 7);
     await bed.follower.stop();
   });
 
