@@ -1,6 +1,7 @@
 import type { Call } from '#platform/call.ts';
 import { GantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
+import { youngLanes } from '#platform/young-lanes.ts';
 import { IndexService } from '#proto/index/v1/index.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
 
@@ -18,7 +19,7 @@ export function createCurrent(context: Context) {
     const end = Date.now() + CURRENT_MS;
     const bounded = { ...call, deadline: Math.min(call.deadline ?? end, end) };
     try {
-      const { positions } = await storage.heads(bounded, {});
+      const { positions } = await storage.heads(bounded, { since: youngLanes() });
       await index.await(bounded, { positions, limitMs: Math.max(0, end - Date.now()) });
     } catch (error) {
       if (call.signal.aborted || !(error instanceof GantryError) || !LATE.has(error.code)) throw error;

@@ -1,4 +1,4 @@
-import { ulid } from 'ulid';
+import { youngLanes } from '#platform/young-lanes.ts';
 import type { Position } from '#proto/storage/v1/log.ts';
 
 /** What is asked of the log. Lanes that are given and not in `positions` are read from their start. */
@@ -12,8 +12,6 @@ export interface Reading {
 
 /** So often all lanes are asked for: what nobody spoke of, in a lane with an old name in which nothing came lately, is found by then. */
 const WHOLE_MS = 60_000;
-/** A lane is written for a day; its name says when it was begun, by the clock of whoever writes it. */
-const YOUNG_MS = 2 * 24 * 60 * 60 * 1000;
 
 /**
  * How far one tenant's lanes are known to be folded, and to have grown. What is folded is remembered of one index: what takes its place
@@ -90,10 +88,9 @@ export class Lanes {
   /** All lanes were read, from what the index had when that began. */
   wasRead(beganMs: number): void {
     if (this.#folded.size === 0) return;
-    const young = ulid(Math.max(0, Date.now() - YOUNG_MS)).slice(0, 10);
     const lanes = [...this.#folded.keys()].sort();
     // At least one lane is named in each reading: a storage process of the release before takes none for all.
-    this.#since = [lanes.at(-1)!, young].sort()[0]!;
+    this.#since = [lanes.at(-1)!, youngLanes()].sort()[0]!;
     this.#young = lanes.filter((lane) => lane >= this.#since);
     this.#movedBefore = this.#moved;
     this.#moved = new Set();

@@ -27,6 +27,8 @@ export const protobufPackage = "gantry.storage.v1";
 export const protobufFileName = "gantry/storage/v1/storage.proto";
 
 export interface HeadsRequest {
+  /** lanes whose name is not smaller; absent, or to an old server: all */
+  since?: string | undefined;
 }
 
 export interface HeadsResponse {
@@ -159,11 +161,14 @@ export interface ReadResponse {
 }
 
 function createBaseHeadsRequest(): HeadsRequest {
-  return {};
+  return { since: undefined };
 }
 
 export const HeadsRequest: MessageFns<HeadsRequest> = {
-  encode(_: HeadsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: HeadsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.since !== undefined) {
+      writer.uint32(10).string(message.since);
+    }
     return writer;
   },
 
@@ -180,6 +185,14 @@ export const HeadsRequest: MessageFns<HeadsRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.since = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -195,8 +208,9 @@ export const HeadsRequest: MessageFns<HeadsRequest> = {
   create(base?: DeepPartial<HeadsRequest>): HeadsRequest {
     return HeadsRequest.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<HeadsRequest>): HeadsRequest {
+  fromPartial(object: DeepPartial<HeadsRequest>): HeadsRequest {
     const message = createBaseHeadsRequest();
+    message.since = object.since ?? undefined;
     return message;
   },
 };
