@@ -18,6 +18,10 @@ export const isWrongSequence = (error: unknown): boolean =>
 export const isApiError = (error: unknown, code: number): boolean =>
   error instanceof JetStreamApiError && error.code === code;
 
+/** No stream takes this subject now: it is gone, or has no leader. The class is not exported. */
+export const isNobodyThere = (error: unknown): boolean =>
+  error instanceof errors.NoRespondersError || (error instanceof Error && error.name === 'JetStreamNotEnabled');
+
 /** Through a change of leaders (5–7 s measured) and a lost connection: the same again may succeed. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof JetStreamApiError) {
@@ -26,9 +30,8 @@ export function isPassing(error: unknown): boolean {
     return error.status === 503 || error.status === 500 || error.status === 408;
   }
   return (
-    (error instanceof Error && error.name === 'JetStreamNotEnabled') || // no leader answers; its class is not exported
+    isNobodyThere(error) ||
     error instanceof errors.TimeoutError ||
-    error instanceof errors.NoRespondersError ||
     error instanceof errors.RequestError ||
     error instanceof errors.ClosedConnectionError ||
     error instanceof errors.DrainingConnectionError ||

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import pino from 'pino';
@@ -77,6 +77,24 @@ test('a process starts without NATS, says so, wakes itself, and works once NATS 
   } finally {
     await platform.end();
     await nats?.close();
+  }
+});
+
+test('NATS that lost all its data is written to again, by who wrote to it before', async () => {
+  const folder = temporaryFolder('nats-lost');
+  const nats = await startNats({ dir: folder.path });
+  const platform = await open(nats.servers, { natsTimeoutMs: 10_000 });
+  try {
+    await platform.kv.put('main', 'k', Buffer.from('before'));
+    await nats.nodes[0].kill();
+    rmSync(folder.path, { recursive: true });
+    await nats.nodes[0].restart();
+    // Nothing is read first: to who writes, nobody says that the stream is gone.
+    assert.equal(await platform.kv.put('main', 'k', Buffer.from('after')), 1);
+  } finally {
+    await platform.end();
+    await nats.close();
+    folder.remove();
   }
 });
 

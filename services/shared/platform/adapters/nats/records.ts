@@ -2,7 +2,14 @@ import { AckPolicy, DeliverPolicy, DiscardPolicy, type JsMsg, RetentionPolicy, S
 import { headers, nanos } from '@nats-io/transport-node';
 import { ulid } from 'ulid';
 import { GantryError } from '../../errors.ts';
-import { CONFIGURED_OTHERWISE, isApiError, isWrongSequence, STREAM_NOT_FOUND, toError } from './errors.ts';
+import {
+  CONFIGURED_OTHERWISE,
+  isApiError,
+  isNobodyThere,
+  isWrongSequence,
+  STREAM_NOT_FOUND,
+  toError,
+} from './errors.ts';
 import type { Live, NatsLink } from './link.ts';
 
 export interface StoredRecord {
@@ -73,7 +80,9 @@ export class Records {
           await done;
           return await work(live);
         } catch (error) {
-          if (isApiError(error, STREAM_NOT_FOUND)) this.#made = undefined;
+          // A server that lost its data says so to who reads; to who writes nobody answers.
+          const lost = isApiError(error, STREAM_NOT_FOUND) || isNobodyThere(error);
+          if (lost && this.#made?.done === done) this.#made = undefined;
           else await done.catch(() => (this.#made = undefined));
           throw error;
         }
