@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import pino from 'pino';
 import { ulid } from 'ulid';
 import { fileKeyValue } from '#platform/adapters/local/key-value.ts';
+import { localLease } from '#platform/adapters/local/lease.ts';
 import { natsKeyValue } from '#platform/adapters/nats/key-value.ts';
 import { NatsLink } from '#platform/adapters/nats/link.ts';
 import { Records } from '#platform/adapters/nats/records.ts';
@@ -19,6 +20,7 @@ import { createFacts } from './facts.ts';
 
 const log = pino({ level: 'silent' });
 const signal = new AbortController().signal;
+const lease = localLease();
 const text = async (kv: KeyValue, key: string, tenant = 'main') => (await kv.get(tenant, key))?.value.toString();
 
 interface Bed {
@@ -71,7 +73,7 @@ for (const [where, keep] of Object.entries(KEPT))
     test('what is configured is exported as the file that it would be on a disk; what is deleted goes; what is unchanged costs nothing', () =>
       withBed(async (bed) => {
         const kv = await bed.fresh();
-        const run = createFacts({ kv, log }, bed.state);
+        const run = createFacts({ kv, lease, log }, bed.state);
         await kv.put('main', 'peers/WS 1', Buffer.from('{"port":104}'));
         await kv.put('main', 'raw', Buffer.from([0xff, 0]));
         await kv.put('main', 'keeper/free/log/main/x', Buffer.from('1'));
@@ -103,17 +105,17 @@ for (const [where, keep] of Object.entries(KEPT))
         const first = await bed.fresh();
         for (const key of ['a', 'b', 'c']) await first.put('main', key, Buffer.from(`old ${key}`));
         await first.put('north', 'n', Buffer.from('of the north'));
-        await createFacts({ kv: first, log }, bed.state)(['north'], signal);
+        await createFacts({ kv: first, lease, log }, bed.state)(['north'], signal);
         const second = await bed.fresh();
         await second.put('main', 'b', Buffer.from('newer')); // by a process that was faster than the keeper
-        const run = createFacts({ kv: second, log }, bed.state);
+        const run = createFacts({ kv: second, lease, log }, bed.state);
         assert.equal((await run([], signal)).filled, 3, 'the tenants are those that the export has');
         assert.equal(await text(second, 'a'), 'old a');
         assert.equal(await text(second, 'b'), 'newer');
         assert.equal(await text(second, 'n', 'north'), 'of the north');
         assert.match(bed.store.objects.get('state/kv/main/b.json')!.bytes.toString(), /newer/);
         await second.delete('main', 'c');
-        assert.deepEqual(await createFacts({ kv: second, log }, bed.state)([], signal), {
+        assert.deepEqual(await createFacts({ kv: second, lease, log }, bed.state)([], signal), {
           written: 0,
           removed: 1,
           filled: 0,
@@ -130,7 +132,7 @@ for (const [where, keep] of Object.entries(KEPT))
           delete: (...given) => kv.delete(...given),
           list: (...given) => kv.list(...given),
         };
-        const run = createFacts({ kv: current, log }, bed.state);
+        const run = createFacts({ kv: current, lease, log }, bed.state);
         await kv.put('main', 'a', Buffer.from('1'));
         await run([], signal);
         const lost = await bed.fresh();
@@ -151,12 +153,12 @@ for (const [where, keep] of Object.entries(KEPT))
       withBed(async (bed) => {
         const kv = await bed.fresh();
         await kv.put('main', 'mine', Buffer.from('1'));
-        await createFacts({ kv, log }, bed.state)([], signal);
+        await createFacts({ kv, lease, log }, bed.state)([], signal);
         await withBed(async (other) => {
           const theirs = await other.fresh();
           await theirs.put('main', 'theirs', Buffer.from('2'));
-          await createFacts({ kv: theirs, log }, other.state)([], signal);
-          assert.equal((await createFacts({ kv, log }, other.state)([], signal)).filled, 1);
+          await createFacts({ kv: theirs, lease, log }, other.state)([], signal);
+          assert.equal((await createFacts({ kv, lease, log }, other.state)([], signal)).filled, 1);
           assert.deepEqual(keysOf(other), ['state/kv/main/mine.json', 'state/kv/main/theirs.json']);
           assert.equal(await text(kv, 'theirs'), '2');
         });
@@ -165,7 +167,7 @@ for (const [where, keep] of Object.entries(KEPT))
     test('an older value that a keeper wrote late is found by the next run', () =>
       withBed(async (bed) => {
         const kv = await bed.fresh();
-        const run = createFacts({ kv, log }, bed.state);
+        const run = createFacts({ kv, lease, log }, bed.state);
         await kv.put('main', 'a', Buffer.from('old'));
         await run([], signal);
         const old = bed.store.objects.get('state/kv/main/a.json')!;
@@ -186,7 +188,7 @@ for (const [where, keep] of Object.entries(KEPT))
         ] as const) {
           const kv = await bed.fresh();
           bed.store.objects.set('state/kv/main/a.json', { bytes: Buffer.from(bytes), modifiedMs: 0 });
-          const run = createFacts({ kv, log }, bed.state);
+          const run = createFacts({ kv, lease, log }, bed.state);
           await assert.rejects(run([], signal), { code });
           await assert.rejects(run([], signal), { code });
           assert.equal(bed.store.objects.get('state/kv/main/a.json')!.bytes.toString(), bytes);
