@@ -12,7 +12,7 @@ export interface Header {
   tag: number;
   vr: VR; // in implicit VR from the dictionary
   length: number; // or UNDEFINED_LENGTH
-  /** The VR bytes were no VR: the header was read as implicit VR (in the field: mixed data sets). */
+  /** The VR bytes were no VR: the VR is the dictionary's, the header as implicit VR's (in the field: mixed data sets) or the short form. */
   strange: boolean;
   explicit: boolean;
 }
@@ -29,6 +29,20 @@ function vrAt(buffer: Buffer, at: number): VR | undefined {
   const a = buffer[at]! - 65;
   const b = buffer[at + 1]! - 65;
   return a >= 0 && a < 26 && b >= 0 && b < 26 ? VR_TABLE[a * 26 + b] : undefined;
+}
+
+const isPrintable = (byte: number): boolean => byte >= 0x20 && byte <= 0x7e;
+
+/**
+ * Two bytes where a VR should be that are none, and no part of an implicit length either: "??", spaces, small letters, zeros. DCMTK and
+ * pydicom read them as the short form, and so do we. As a length such characters would say 8 KiB or more, zeros a multiple of 64 KiB.
+ */
+function isShortWithoutVr(buffer: Buffer, at: number, tag: number, bigEndian: boolean): boolean {
+  const a = buffer[at + 4]!;
+  const b = buffer[at + 5]!;
+  if (a !== 0 || b !== 0) return isPrintable(a) && isPrintable(b) && !(isUpper(a) && isUpper(b));
+  if (bigEndian || (buffer[at + 6] === 0 && buffer[at + 7] === 0)) return false; // an implicit length like any other
+  return (tag >>> 16) % 2 === 1 || !LONG.has(vrOf(tag)); // bulk of 64 KiB is common, such a text is not
 }
 
 /** Reads the header at `at` into `header`; its size, or 0 when there are too few bytes yet. */
@@ -72,6 +86,11 @@ export function readHeader(
     }
     header.strange = true;
     header.explicit = false;
+    if (isShortWithoutVr(buffer, at, tag, bigEndian)) {
+      header.vr = vrOf(tag);
+      header.length = bigEndian ? buffer.readUInt16BE(at + 6) : buffer.readUInt16LE(at + 6);
+      return 8;
+    }
   }
   header.vr = vrOf(tag);
   header.length = bigEndian ? buffer.readUInt32BE(at + 4) : buffer.readUInt32LE(at + 4);
@@ -125,7 +144,12 @@ export class Nesting {
   detect(buffer: Buffer, at: number, offset: number): void {
     const top = this.top;
     top.fresh = false;
-    if (top.kind === 'sequence') return;
+    if (top.kind === 'sequence') {
+      // Private sequences in the other byte order than the data set (in the field: Philips Intera). The item's tag tells.
+      const item = top.bigEndian ? buffer.readUInt32LE(at) : buffer.readUInt32BE(at);
+      if (item === (top.bigEndian ? 0xe000fffe : 0xfffee000)) top.bigEndian = !top.bigEndian;
+      return;
+    }
     if (top.kind === 'root') {
       // Data sets begin with group 0008; read in the wrong byte order it is 0800, which is no group.
       const declared = top.bigEndian ? buffer.readUInt16BE(at) : buffer.readUInt16LE(at);
@@ -136,6 +160,8 @@ export class Nesting {
     const vr = vrAt(buffer, at + 4);
     if (top.explicit) {
       if (vr || (isUpper(buffer[at + 4]!) && isUpper(buffer[at + 5]!))) return;
+      const element = top.bigEndian ? buffer.readUInt16BE(at + 2) : buffer.readUInt16LE(at + 2);
+      if (isShortWithoutVr(buffer, at, group * 0x10000 + element, top.bigEndian)) return;
       top.explicit = false;
       return;
     }

@@ -99,6 +99,14 @@ describe('what the field writes', () => {
     assert.equal(read(identity(EXPLICIT_BE)).transferSyntaxUid, BIG_ENDIAN);
     assert.equal(read(Buffer.concat([PREAMBLE, identity(EXPLICIT_BE)])).transferSyntaxUid, BIG_ENDIAN);
   });
+  it('in big endian', () => {
+    const uids = [element(0x00020003, 'UI', '1.3', EXPLICIT_BE), element(0x00020010, 'UI', BIG_ENDIAN, EXPLICIT_BE)];
+    const file = Buffer.concat([PREAMBLE, ...uids, identity(EXPLICIT_BE)]);
+    const prefix = read(file);
+    assert.equal(prefix.transferSyntaxUid, BIG_ENDIAN);
+    assert.equal(prefix.meta.mediaStorageSopInstanceUid, '1.3');
+    assert.equal(prefix.dataSetOffset, file.length - identity(EXPLICIT_BE).length);
+  });
   it('in implicit VR, with odd lengths and space padding', () => {
     const implicit = Buffer.concat([
       element(0x00020003, 'UI', '1.3', IMPLICIT_LE),

@@ -46,7 +46,7 @@ const FIELDS: Record<number, keyof FileMeta> = {
 
 /**
  * Reads what stands before the data set. Tolerated: no preamble, no group 0002 at all, a missing or wrong group length, group 0002 in
- * implicit VR. `final`: there are no more bytes.
+ * implicit VR or, behind a preamble, in big endian. `final`: there are no more bytes.
  */
 export function readPart10Prefix(file: Uint8Array, final = false): Part10Prefix | NeedMore {
   const buffer = Buffer.isBuffer(file) ? file : Buffer.from(file.buffer, file.byteOffset, file.byteLength);
@@ -54,13 +54,16 @@ export function readPart10Prefix(file: Uint8Array, final = false): Part10Prefix 
   const hasPreamble = buffer.length >= 132 && buffer.toString('latin1', 128, 132) === 'DICM';
   let at = hasPreamble ? 132 : buffer.toString('latin1', 0, 4) === 'DICM' ? 4 : 0;
 
+  const bigEndian = hasPreamble && buffer.length >= 134 && buffer.readUInt16BE(132) === 0x0002;
+  const group = (): number => (bigEndian ? buffer.readUInt16BE(at) : buffer.readUInt16LE(at));
+
   const meta: FileMeta = {};
   const header: Header = { tag: 0, vr: 'UN', length: 0, strange: false, explicit: true };
   let elements = 0;
   for (;;) {
     if (buffer.length - at < 12 && !final) return more(at + 12);
-    if (buffer.length - at < 8 || buffer.readUInt16LE(at) !== 0x0002) break;
-    const size = readHeader(buffer, at, buffer.length, true, false, header);
+    if (buffer.length - at < 8 || group() !== 0x0002) break;
+    const size = readHeader(buffer, at, buffer.length, true, bigEndian, header);
     if (size === 0) throw new DicomError('truncated', 'the file ends within group 0002');
     const end = at + size + header.length;
     if (header.length === UNDEFINED_LENGTH || end > FILE_META_BYTES_MAX) {

@@ -227,6 +227,34 @@ describe('what the field sends, and is read', () => {
       EXPLICIT,
     );
   });
+  it('two bytes that are no VR and no length: the short form, as DCMTK and pydicom have it', () => {
+    for (const vr of ['??', '  ', 'sh', 'S1', '\0\0']) {
+      // As a length of implicit VR these bytes would reach beyond the data set's end.
+      const strange = (tag: number) =>
+        Buffer.concat([element(tag, 'SH', 'A').subarray(0, 4), Buffer.from(vr, 'latin1')]);
+      const short = (tag: number) => Buffer.concat([strange(tag), Buffer.from([4, 0]), Buffer.from('ABCD')]);
+      const dataSet = Buffer.concat([
+        short(0x00081010),
+        openSequence(0x00400275, [openItem(short(0x00400009))]),
+        short(0x00091010),
+        native(),
+      ]);
+      const read = new DataSet(readsUid(dataSet, EXPLICIT));
+      assert.equal(read.string(0x00081010), 'ABCD', vr);
+      assert.equal(read.items(0x00400275)[0]!.string(0x00400009), 'ABCD', vr);
+    }
+    // 64 KiB of pixel data in implicit VR begin with the same two zeros.
+    const pixel = element(0x7fe00010, 'OW', Buffer.alloc(2 ** 16), IMPLICIT_LE);
+    assert.equal(readsUid(Buffer.concat([identity(), pixel]), EXPLICIT).pixel?.length, 2 ** 16);
+  });
+  it('a private sequence in the other byte order than the data set', () => {
+    for (const form of [EXPLICIT_BE, { explicit: false, bigEndian: true }]) {
+      const swapped = element(0x20050010, 'SQ', openItem(element(0x00080100, 'SH', 'CODE', form), form));
+      const dataSet = Buffer.concat([identity(), swapped, element(0x7fe00010, 'OW', PIXEL)]);
+      const read = new DataSet(readsUid(dataSet, EXPLICIT));
+      assert.equal(read.items(0x20050010)[0]!.string(0x00080100), 'CODE');
+    }
+  });
   it('trailing padding, zeros, garbage and broken-off elements after the pixel data', () => {
     for (const tail of [
       element(0xfffcfffc, 'OB', Buffer.alloc(100)),
