@@ -112,6 +112,11 @@ export function logStoreContract(name: string, make: () => Promise<ArchiveBed>):
       assert.deepEqual(await lanesOf([old], young), [old, young]);
       assert.deepEqual(await lanesOf([old], `${young}~`), [old]);
       assert.deepEqual(await lanesOf(['01ARZ3NDEKTSV4RRFFQ69G5FAV'], young), [young]);
+      // Of heads only those of lanes that have ended: on a file system a lane is written as long as its process lives.
+      const headsOf = async (since?: string) => (await archive.log.heads('main', since)).map(({ lane }) => lane).sort();
+      assert.deepEqual(await headsOf(), [old, young]);
+      assert.deepEqual(await headsOf(young), [young]);
+      assert.deepEqual(await headsOf(`${young}~`), [young]);
       await archive.close();
     });
 

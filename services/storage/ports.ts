@@ -68,8 +68,11 @@ export interface LogStore {
    */
   append(tenant: string, requester: string, entries: readonly NewEntry[]): Promise<Appended>;
   tenants(): Promise<string[]>;
-  /** The last durable commit of every lane, those of other processes included, as they are when this is asked. */
-  heads(tenant: string): Promise<Position[]>;
+  /**
+   * The last durable commit of every lane, those of other processes included, as they are when this is asked. `since`: without those that
+   * have ended and whose name is smaller.
+   */
+  heads(tenant: string, since?: string): Promise<Position[]>;
   /** Somebody (a wake) says that this commit is durable: readers get it without being looked for. A hint that may be wrong. */
   told(tenant: string, position: Position): void;
   /**

@@ -65,9 +65,8 @@ export const dataModule: Module = {
 function serveData(context: Context, archive: Archive, appender: Appender): void {
   const size = archiveSize(archive);
   context.serve(DataService, {
-    async heads(call, { since = '' }) {
-      const positions = await archive.log.heads(checkTenant(call.tenant));
-      return { positions: positions.filter(({ lane }) => lane >= since) };
+    async heads(call, { since }) {
+      return { positions: await archive.log.heads(checkTenant(call.tenant), since) };
     },
     readLog: (call, { after, lanes, since }) =>
       archive.log.read(checkTenant(call.tenant), after, lanes, call.signal, since),

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { GantryError } from '#platform/errors.ts';
-import type { Instance } from '#proto/storage/v1/log.ts';
+import type { Instance, Position } from '#proto/storage/v1/log.ts';
 
 /**
  * The names under which `tar tvf` shows a hospital's instances. Received UIDs are opaque (PS3.5 §9.1 is often broken in the field, and
@@ -63,4 +63,15 @@ export function wantedLanes(known: Iterable<string>, named: readonly string[], s
   const wanted: string[] = [];
   for (const lane of known) if (names.has(lane) || (since !== undefined && lane >= since)) wanted.push(lane);
   return wanted.sort();
+}
+
+/** Where these lanes have come to; `since`: without those that have ended and whose name is smaller. */
+export function headsOf(
+  lanes: Iterable<{ lane: string; head: number; closed: boolean }>,
+  since: string | undefined,
+): Position[] {
+  const heads: Position[] = [];
+  for (const { lane, head, closed } of lanes)
+    if (head > 0 && (since === undefined || !closed || lane >= since)) heads.push({ lane, sequence: head });
+  return heads;
 }

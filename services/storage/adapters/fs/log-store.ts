@@ -5,7 +5,7 @@ import type { Commit } from '#proto/storage/v1/storage.ts';
 import { Alarms } from '../../log/alarms.ts';
 import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
-import { checkTenant, isLane, lanePrefix, wantedLanes } from '../../log/names.ts';
+import { checkTenant, headsOf, isLane, lanePrefix, wantedLanes } from '../../log/names.ts';
 import { readTocAt, scanFromEnd, scanFromStart } from '../../log/scan.ts';
 import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
@@ -104,8 +104,8 @@ export class FsLogStore implements LogStore {
     return [...this.#tenants].filter(([, log]) => log.lanes.size > 0).map(([tenant]) => tenant);
   }
 
-  async heads(tenant: string): Promise<Position[]> {
-    return [...(this.#tenants.get(tenant)?.lanes.values() ?? [])].map(({ lane, head }) => ({ lane, sequence: head }));
+  async heads(tenant: string, since?: string): Promise<Position[]> {
+    return headsOf(this.#tenants.get(tenant)?.lanes.values() ?? [], since);
   }
 
   async *read(

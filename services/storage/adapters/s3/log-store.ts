@@ -5,7 +5,7 @@ import { eachOf } from '../../limiter.ts';
 import { Alarms } from '../../log/alarms.ts';
 import { clockAhead, StampClock } from '../../log/clock.ts';
 import { Gather, type GatherLimits } from '../../log/gather.ts';
-import { checkTenant, isLane, wantedLanes } from '../../log/names.ts';
+import { checkTenant, headsOf, isLane, wantedLanes } from '../../log/names.ts';
 import { TableCache } from '../../log/table-cache.ts';
 import { decodeTable } from '../../log/toc.ts';
 import type { Alarm, Appended, Incomplete, LogStore, NewEntry, SegmentRow } from '../../ports.ts';
@@ -106,10 +106,10 @@ export class S3LogStore implements LogStore {
     return found;
   }
 
-  async heads(tenant: string): Promise<Position[]> {
+  async heads(tenant: string, since?: string): Promise<Position[]> {
     const log = this.#tenant(checkTenant(tenant));
     await this.#refresh(log, { all: true, exact: true });
-    return [...log.lanes].filter(({ head }) => head > 0).map(({ lane, head }) => ({ lane, sequence: head }));
+    return headsOf(log.lanes, since);
   }
 
   told(tenant: string, { lane: name, sequence }: Position): void {

@@ -27,7 +27,7 @@ export const protobufPackage = "gantry.storage.v1";
 export const protobufFileName = "gantry/storage/v1/storage.proto";
 
 export interface HeadsRequest {
-  /** lanes whose name is not smaller; absent, or to an old server: all */
+  /** without lanes that have ended and whose name is smaller; absent, or to an old server: all */
   since?: string | undefined;
 }
 
