@@ -34,8 +34,9 @@ function vrAt(buffer: Buffer, at: number): VR | undefined {
 const isPrintable = (byte: number): boolean => byte >= 0x20 && byte <= 0x7e;
 
 /**
- * Two bytes where a VR should be that are none, and no part of an implicit length either: "??", spaces, small letters, zeros. DCMTK and
- * pydicom read them as the short form, and so do we. As a length such characters would say 8 KiB or more, zeros a multiple of 64 KiB.
+ * Two bytes where a VR should be that are none, and no part of an implicit length either: "??", spaces, small letters, zeros. DCMTK
+ * 3.6.7 reads them as the short form ("assuming 2 byte length field"), and so do we; pydicom takes them for an implicit length, and the
+ * rest of the data set with it. As a length such characters would say 8 KiB or more, zeros a multiple of 64 KiB.
  */
 function isShortWithoutVr(buffer: Buffer, at: number, tag: number, bigEndian: boolean): boolean {
   const a = buffer[at + 4]!;
@@ -145,7 +146,7 @@ export class Nesting {
     const top = this.top;
     top.fresh = false;
     if (top.kind === 'sequence') {
-      // Private sequences in the other byte order than the data set (in the field: Philips Intera). The item's tag tells.
+      // A sequence in the other byte order than the data set: GDCM has a Philips Intera file so and reads it, DCMTK does not.
       const item = top.bigEndian ? buffer.readUInt32LE(at) : buffer.readUInt32BE(at);
       if (item === (top.bigEndian ? 0xe000fffe : 0xfffee000)) top.bigEndian = !top.bigEndian;
       return;

@@ -227,7 +227,7 @@ describe('what the field sends, and is read', () => {
       EXPLICIT,
     );
   });
-  it('two bytes that are no VR and no length: the short form, as DCMTK and pydicom have it', () => {
+  it('two bytes that are no VR and no length: the short form, as DCMTK has it', () => {
     for (const vr of ['??', '  ', 'sh', 'S1', '\0\0']) {
       // As a length of implicit VR these bytes would reach beyond the data set's end.
       const strange = (tag: number) =>
