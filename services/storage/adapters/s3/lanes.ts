@@ -37,6 +37,8 @@ export class Lanes {
   #allMs = Number.NEGATIVE_INFINITY;
   #youngMs = Number.NEGATIVE_INFINITY;
   #looking: Promise<void> = Promise.resolve();
+  /** Looks that have not begun, by what is looked for. */
+  readonly #waiting = new Map<string, Promise<void>>();
   #surveys = false;
   /** All lanes that were named before it were listed here, and nobody was told yet. */
   #surveyed: string | undefined;
@@ -55,11 +57,21 @@ export class Lanes {
     return this.known.values();
   }
 
-  /** Finds lanes and commits of other processes. One at a time: whoever asks meanwhile waits, and looks again, for what came later. */
+  /**
+   * Finds lanes and commits of other processes. One at a time: whoever asks meanwhile waits for a look that begins later, for what came
+   * since; all who wait for the same share it, so that however many ask, nobody waits for more than a look of each kind.
+   */
   refresh(how: How): Promise<void> {
+    const kind = `${how.all} ${how.exact}`;
+    const waiting = this.#waiting.get(kind);
+    if (waiting) return waiting;
     const before = this.#looking.catch(() => {});
-    const turn = before.then(() => this.#look(how));
+    const turn = before.then(() => {
+      this.#waiting.delete(kind);
+      return this.#look(how);
+    });
     this.#looking = turn;
+    this.#waiting.set(kind, turn);
     turn.catch(() => {}); // whoever asked is told
     return turn;
   }
