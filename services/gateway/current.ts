@@ -15,12 +15,13 @@ const CURRENT_MS = 2_000;
 export function createCurrent(context: Context) {
   const index = context.client(IndexService);
   const storage = context.client(DataService);
-  return async function current(call: Call): Promise<void> {
+  /** `byUid`: it is asked of studies by their UIDs, and no search needs to find what is new. */
+  return async function current(call: Call, byUid: boolean): Promise<void> {
     const end = Date.now() + CURRENT_MS;
     const bounded = { ...call, deadline: Math.min(call.deadline ?? end, end) };
     try {
       const { positions } = await storage.heads(bounded, { since: youngLanes() });
-      await index.await(bounded, { positions, limitMs: Math.max(0, end - Date.now()) });
+      await index.await(bounded, { positions, limitMs: Math.max(0, end - Date.now()), byUid });
     } catch (error) {
       if (call.signal.aborted || !(error instanceof GantryError) || !LATE.has(error.code)) throw error;
     }

@@ -41,9 +41,9 @@ function archive() {
         };
       assert.equal(service, IndexService);
       return {
-        async await(_: unknown, { positions }: AwaitRequest) {
+        async await(_: unknown, { positions, byUid }: AwaitRequest) {
           assert.deepEqual(positions, [{ lane: 'l', sequence: 7 }]);
-          asked.push('await');
+          asked.push(byUid ? 'await' : 'await found');
           located.push(...late.splice(0));
           return { reached: true };
         },
@@ -141,6 +141,10 @@ test('reads by UID show what another process has just taken: the index is waited
   behind(3);
   assert.equal((await store.reader.locate(call, { ...here, sopInstanceUids: ['1.1.1', '1.1.3'] })).length, 2);
   assert.deepEqual(store.asked.splice(0), ['heads', 'await']);
+  // Without a study's UID it is looked for.
+  await store.reader.locate(call, { patientId: 'P1' });
+  await store.reader.locate(call, { sopInstanceUids: ['1.1.9'] });
+  assert.deepEqual(store.asked.splice(0), ['heads', 'await found', 'heads', 'await found']);
   // A log that does not answer costs what it holds beyond the index, and nothing else.
   store.hooks.failure = new GantryError('unavailable', 'no storage');
   behind(4);

@@ -26,7 +26,7 @@ export function createReader(context: Context) {
       const found = await folded(call, request);
       if (new Set(found.map((one) => one.sopInstanceUid)).size >= new Set(asked).size) return found;
     }
-    await current(call);
+    await current(call, (request.studyInstanceUids ?? []).length > 0 && (request.patientId ?? '') === '');
     return folded(call, request);
   }
 

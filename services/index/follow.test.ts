@@ -34,7 +34,9 @@ class Store implements FollowedStore {
   async positions(): Promise<Reached> {
     return { generation: this.generation, positions: new Map(this.sequence > 0 ? [[LANE, this.sequence]] : []) };
   }
-  async show(): Promise<number> {
+  readonly shown: boolean[] = [];
+  async show(byUid = false): Promise<number> {
+    this.shown.push(!byUid);
     return this.generation;
   }
   async fold(_tenant: string, commits: readonly Commit[]): Promise<Folded> {
@@ -71,7 +73,8 @@ function following() {
     positions: { lane: string; sequence: number }[],
     limitMs = 10_000,
     signal = new AbortController().signal,
-  ) => follower.reached('main', positions, limitMs, signal);
+    byUid = false,
+  ) => follower.reached('main', positions, limitMs, signal, byUid);
   return { log, store, failures, fenced, follower, reached };
 }
 
@@ -130,6 +133,49 @@ test('who waits is answered at the limit, when they give up, and when the index 
   await new Promise((resolve) => setImmediate(resolve));
   await follower.stop();
   assert.equal(await other, false);
+});
+
+test('questions by UID wait for no searches, nor again and again for a lane that stands still', async (t) => {
+  const { log, store, follower, reached } = following();
+  const never = new AbortController().signal;
+  assert.equal(await reached([log.add()], 10_000, never, true), true);
+  assert.equal(await reached([log.add()]), true);
+  assert.deepEqual(store.shown, [false, true]);
+  // A commit that is damaged, or holds what only the next release knows.
+  const stuck = { lane: '01BBBBBBBBBBBBBBBBBBBBBBBB', sequence: 4 };
+  assert.equal(await reached([stuck], 1, never, true), false);
+  const now = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => now() + 10_001);
+  assert.equal(await reached([stuck], 1_000_000, never, true), false);
+  let folding = (): void => {};
+  const begun = new Promise<void>((resolve) => (folding = resolve));
+  let go = (): void => {};
+  store.before = () => {
+    folding();
+    return new Promise<void>((resolve) => (go = resolve));
+  };
+  let answered = false;
+  const both = reached([stuck, log.add()], 1_000_000, never, true).then((answer) => {
+    answered = true;
+    return answer;
+  });
+  await begun;
+  assert.equal(answered, false, 'the others are waited for');
+  go();
+  assert.equal(await both, false);
+  assert.equal(store.sequence, 3);
+  assert.equal(await reached([stuck], 1), false);
+  // It goes on.
+  store.positions = async () => ({
+    generation: 1,
+    positions: new Map([
+      [LANE, store.sequence],
+      [stuck.lane, 4],
+    ]),
+  });
+  assert.equal(await reached([stuck]), true);
+  assert.equal(await reached([stuck], 10_000, never, true), true);
+  await follower.stop();
 });
 
 test('while paused nothing is folded; afterwards what came meanwhile is', async () => {

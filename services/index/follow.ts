@@ -239,18 +239,22 @@ export class Follower {
     return this.#of(tenant).lanes.lag;
   }
 
-  /** True once all of these are folded and found, in the index that is asked next; false at the limit. */
+  /**
+   * True once all of these are folded and found, in the index that is asked next; false at the limit. `byUid`: folded will do, for questions
+   * that name a study; and false at once where all that lacks lies in lanes that stand still, for these are asked often.
+   */
   async reached(
     tenant: string,
     positions: readonly Position[],
     limitMs: number,
     signal: AbortSignal,
+    byUid = false,
   ): Promise<boolean> {
     if (positions.length === 0) return true;
     const { lanes } = this.#of(tenant);
     const endMs = performance.now() + limitMs;
-    while (await this.#reached(tenant, positions, endMs - performance.now(), signal)) {
-      const generation = await this.#store.show();
+    while (await this.#reached(tenant, positions, endMs - performance.now(), signal, byUid)) {
+      const generation = await this.#store.show(byUid);
       if (generation === lanes.generation) return true; // else another took its place meanwhile, or since it was asked to show
       lanes.become(generation);
     }
@@ -262,11 +266,13 @@ export class Follower {
     positions: readonly Position[],
     limitMs: number,
     signal: AbortSignal,
+    byUid: boolean,
   ): Promise<boolean> {
     const { lanes } = this.#of(tenant);
+    const inVain = (): boolean => byUid && lanes.standStill(positions);
     if (lanes.reached(positions)) return true;
     // Lanes that grew before this process began are in the store, and nothing new comes on them.
-    if (positions.some(({ lane }) => !lanes.knows(lane))) {
+    if (positions.some(({ lane }) => !lanes.knows(lane)) && !inVain()) {
       const { generation, positions: folded } = await this.#store.positions(tenant);
       lanes.fold(generation, folded);
       if (lanes.reached(positions)) return true;
@@ -274,6 +280,7 @@ export class Follower {
     if (signal.aborted || this.#stop.signal.aborted) return false;
     lanes.expect(positions);
     this.look(tenant);
+    if (inVain()) return false;
     return new Promise((resolve) => {
       const done = (reached: boolean): void => {
         clearTimeout(timer);
@@ -284,6 +291,7 @@ export class Follower {
       };
       const check = (): void => {
         if (lanes.reached(positions)) done(true);
+        else if (inVain()) done(false);
       };
       const giveUp = (): void => done(false);
       const timer = setTimeout(giveUp, limitMs);

@@ -13,6 +13,9 @@ export interface Reading {
 /** So often all lanes are asked for: what nobody spoke of, in a lane with an old name in which nothing came lately, is found by then. */
 const WHOLE_MS = 60_000;
 
+/** What has been behind for so long without moving is held up by more than work: damage, a newer release's entries, a store that is gone. */
+const STILL_MS = 10_000;
+
 /**
  * How far one tenant's lanes are known to be folded, and to have grown. What is folded is remembered of one index: what takes its place
  * may not have come as far, and is asked anew.
@@ -20,6 +23,8 @@ const WHOLE_MS = 60_000;
 export class Lanes {
   readonly #folded = new Map<string, number>();
   readonly #announced = new Map<string, number>();
+  /** Since when a lane that had grown has not moved; performance.now(). */
+  readonly #behind = new Map<string, number>();
   #generation: number | undefined;
   /** Lanes with young names, as of the last whole reading; and others that moved, or of which somebody spoke, since then and before. */
   #since = '';
@@ -35,12 +40,18 @@ export class Lanes {
   /** Somebody speaks of a commit: a wake, or the log's heads. */
   announce({ lane, sequence }: Position): void {
     this.#announced.set(lane, Math.max(sequence, this.#announced.get(lane) ?? 0));
-    if (sequence > (this.#folded.get(lane) ?? 0)) this.#moved.add(lane);
+    this.#grown(lane, sequence);
   }
 
   /** Somebody waits for these. */
   expect(positions: readonly Position[]): void {
-    for (const { lane, sequence } of positions) if (sequence > (this.#folded.get(lane) ?? 0)) this.#moved.add(lane);
+    for (const { lane, sequence } of positions) this.#grown(lane, sequence);
+  }
+
+  #grown(lane: string, sequence: number): void {
+    if (sequence <= (this.#folded.get(lane) ?? 0)) return;
+    this.#moved.add(lane);
+    if (!this.#behind.has(lane)) this.#behind.set(lane, performance.now());
   }
 
   /** What index number `generation` says of itself. Of a former one nothing counts. True: something in it is further than we knew. */
@@ -51,6 +62,7 @@ export class Lanes {
     for (const [lane, sequence] of positions) {
       if (sequence <= (this.#folded.get(lane) ?? 0)) continue;
       this.#folded.set(lane, sequence);
+      this.#behind.delete(lane);
       if (this.#wholeMs > 0) this.#moved.add(lane);
       moved = true;
     }
@@ -61,6 +73,7 @@ export class Lanes {
   become(generation: number): void {
     if (generation <= (this.#generation ?? Number.NEGATIVE_INFINITY)) return;
     this.#folded.clear();
+    this.#behind.clear();
     this.askAgain();
     this.#generation = generation;
   }
@@ -103,6 +116,15 @@ export class Lanes {
 
   reached(positions: readonly Position[]): boolean {
     return positions.every(({ lane, sequence }) => (this.#folded.get(lane) ?? 0) >= sequence);
+  }
+
+  /** Those of them that are not reached lie in lanes that stand still: waiting will hardly help. */
+  standStill(positions: readonly Position[]): boolean {
+    const now = performance.now();
+    return positions.every(
+      ({ lane, sequence }) =>
+        (this.#folded.get(lane) ?? 0) >= sequence || now - (this.#behind.get(lane) ?? now) >= STILL_MS,
+    );
   }
 
   /** Commits that somebody spoke of and that are not folded yet. */

@@ -29,9 +29,9 @@ export interface IndexStore {
   query<Row>(name: string, args: unknown, options?: QueryOptions): AsyncIterable<Row>;
   /**
    * Once this returns, searches find all that was folded before into the index that it names, by whichever process, and whichever process
-   * is asked.
+   * is asked. `byUid`: questions that name a study do; nothing is said of searches.
    */
-  show(): Promise<number>;
+  show(byUid?: boolean): Promise<number>;
   settling: SettlingStore;
   /** A second, empty index beside this one; `complete` puts it in this one's place while queries go on. */
   beginRebuild(): Promise<Rebuilding>;

@@ -52,9 +52,9 @@ export function serveIndex(context: Context, parts: Parts): void {
       parts.traces.locating(call, request.studyInstanceUids, (inner) =>
         asking(parts, inner, 'locate', { tenant: call.tenant, request }, request.studyInstanceUids[0]),
       ),
-    async await(call, { positions, limitMs }) {
+    async await(call, { positions, limitMs, byUid }) {
       const limit = Math.min(limitMs, settings.number('index.awaitMaxMs'));
-      return { reached: await follower.reached(call.tenant, positions, limit, call.signal) };
+      return { reached: await follower.reached(call.tenant, positions, limit, call.signal, byUid) };
     },
     async counts(call) {
       let counts: Omit<CountsResponse, 'lagCommits' | 'alarms'> | undefined;

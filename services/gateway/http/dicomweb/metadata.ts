@@ -32,7 +32,7 @@ export function metadataRoutes(app: FastifyInstance, context: Context): void {
     // An instance that is there is not waited for (read.ts).
     let answer = level.instance === undefined ? undefined : await ask();
     if (!answer?.response.found) {
-      await current(call);
+      await current(call, true);
       answer = await ask();
     }
     const { response, body } = answer;

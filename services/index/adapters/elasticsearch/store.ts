@@ -188,9 +188,10 @@ export class ElasticIndexStore implements IndexStore {
     }
   }
 
-  async show(): Promise<number> {
+  async show(byUid = false): Promise<number> {
     const { documents, number, knownMs } = await this.#now();
-    await documents.refresh('studies', 'series', 'blocks', 'patients');
+    // By UID what was acknowledged is there; a refresh makes small segments, and viewers ask by the hundred.
+    if (!byUid) await documents.refresh('studies', 'series', 'blocks', 'patients');
     const waitMs = knownMs - performance.now();
     if (waitMs > 0) await sleep(waitMs, undefined, { ref: false });
     return number;

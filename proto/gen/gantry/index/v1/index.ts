@@ -114,6 +114,8 @@ export interface Located {
 export interface AwaitRequest {
   positions: Position[];
   limitMs: number;
+  /** For questions that name a study: what is folded need not be found by searches, and a lane that stands still is not waited for. */
+  byUid?: boolean | undefined;
 }
 
 export interface AwaitResponse {
@@ -1183,7 +1185,7 @@ export const Located: MessageFns<Located> = {
 };
 
 function createBaseAwaitRequest(): AwaitRequest {
-  return { positions: [], limitMs: 0 };
+  return { positions: [], limitMs: 0, byUid: undefined };
 }
 
 export const AwaitRequest: MessageFns<AwaitRequest> = {
@@ -1193,6 +1195,9 @@ export const AwaitRequest: MessageFns<AwaitRequest> = {
     }
     if (message.limitMs !== 0) {
       writer.uint32(16).uint32(message.limitMs);
+    }
+    if (message.byUid !== undefined) {
+      writer.uint32(24).bool(message.byUid);
     }
     return writer;
   },
@@ -1226,6 +1231,14 @@ export const AwaitRequest: MessageFns<AwaitRequest> = {
             message.limitMs = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.byUid = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1245,6 +1258,7 @@ export const AwaitRequest: MessageFns<AwaitRequest> = {
     const message = createBaseAwaitRequest();
     message.positions = object.positions?.map((e) => Position.fromPartial(e)) || [];
     message.limitMs = object.limitMs ?? 0;
+    message.byUid = object.byUid ?? undefined;
     return message;
   },
 };
