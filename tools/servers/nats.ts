@@ -16,6 +16,9 @@ export interface NatsOptions {
   ports?: number[];
   /** Clients must present it. */
   token?: string;
+  /** More lines of its configuration (TLS, users, an operator), and the folders with the files that they name. */
+  config?: string[];
+  folders?: string[];
 }
 
 export interface NatsServers {
@@ -68,6 +71,7 @@ async function start(options: NatsOptions, count: number, ports: number[]): Prom
             // An acknowledged message is on the disk: what Gantry asks of a NATS that it shall rely on.
             `jetstream { store_dir: ${JSON.stringify(data)}, sync_interval: always }`,
             ...(options.token === undefined ? [] : [`authorization { token: ${JSON.stringify(options.token)} }`]),
+            ...(options.config ?? []),
             ...(count === 1
               ? []
               : [
@@ -84,7 +88,11 @@ async function start(options: NatsOptions, count: number, ports: number[]): Prom
             url: `127.0.0.1:${client}`,
             program: 'nats-server',
             args: ['--config', config],
-            docker: { image: 'nats:2.15.1', args: ['--config', config], folders: [work.path, data] },
+            docker: {
+              image: 'nats:2.15.1',
+              args: ['--config', config],
+              folders: [work.path, data, ...(options.folders ?? [])],
+            },
             logFile: join(work.path, `${name}.log`),
             // Alone it is ready when its streams are; in a cluster that is for `ready`, since it may be the first to come back.
             ready: async () => (await fetch(`${monitor}/healthz${count === 1 ? '' : '?js-enabled-only=true'}`)).ok,

@@ -40,6 +40,22 @@ export function isPassing(error: unknown): boolean {
   );
 }
 
+/** Why there is no connection, as a sentence with the settings to look at; what the network says (ECONNREFUSED …) says enough. */
+export function whyNotConnected(error: unknown): string {
+  const { message, code } = error instanceof Error ? (error as Error & { code?: string }) : { message: '' };
+  if (/CERT|SIGNATURE|ISSUER|ERR_TLS/.test(code ?? ''))
+    return `its certificate is of no authority that we know, or not of that host (${code}): look at platform.natsTlsCaFile`;
+  if (/does not support 'tls'/.test(message))
+    return 'it offers no TLS, and platform.natsTlsCaFile or platform.natsTlsCertFile asks for it';
+  if (error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError)
+    return `it does not take our credentials (${message}): look at platform.natsCredsFile, platform.natsTokenFile, or platform.natsUser and platform.natsPasswordFile`;
+  if (/parse credentials/.test(message)) return 'platform.natsCredsFile holds no credentials';
+  // The library has no more to say of a server that hangs up, or is silent, while TLS begins.
+  if (error instanceof errors.TimeoutError || /undefined error/.test(message))
+    return 'it does not answer; one that wants TLS first (platform.natsTlsFirst) or a certificate of ours (platform.natsTlsCertFile) looks the same';
+  return message || 'unknown';
+}
+
 export function toError(error: unknown, what: string): GantryError {
   if (error instanceof GantryError) return error;
   if (isWrongSequence(error)) return new GantryError('conflict', `${what}: it was changed by someone else meanwhile`);

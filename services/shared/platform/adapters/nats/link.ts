@@ -11,7 +11,7 @@ import {
 } from '@nats-io/transport-node';
 import type { Logger } from 'pino';
 import { GantryError } from '../../errors.ts';
-import { isPassing, toError } from './errors.ts';
+import { isPassing, toError, whyNotConnected } from './errors.ts';
 
 export interface LinkOptions {
   servers: string[];
@@ -96,18 +96,17 @@ export class NatsLink extends EventEmitter<{ up: []; down: [] }> {
         maxPingOut: PINGS_OUT,
       });
       if (this.#closed) return void (await connection.close());
-      if (tls && !connection.info?.tls_required && !connection.info?.tls_available) {
-        await connection.close();
-        throw new Error('the server offers no TLS, and platform.natsTlsCaFile asks for it');
-      }
       const jsm = await jetstreamManager(connection, { checkAPI: false, timeout: REQUEST_MS });
       this.#live = { connection, js: jetstream(connection, { timeout: REQUEST_MS }), jsm };
       void this.#follow(connection);
       this.#up();
     } catch (error) {
-      this.#reason = error instanceof Error ? error.message : 'unknown';
+      this.#reason = whyNotConnected(error);
       if (!this.#warned)
-        this.#log.warn({ err: error }, 'NATS is not reachable: this goes on without it and tries again');
+        this.#log.warn(
+          { err: error, reason: this.#reason },
+          'NATS is not reachable: this goes on without it and tries again',
+        );
       this.#warned = true;
       if (!this.#closed) this.#timer = setTimeout(() => (this.#connecting = this.#connect()), RETRY_MS);
     }
@@ -117,7 +116,7 @@ export class NatsLink extends EventEmitter<{ up: []; down: [] }> {
     for await (const status of connection.status()) {
       if (status.type === 'disconnect') this.#down('the connection was lost');
       if (status.type === 'reconnect') this.#up();
-      if (status.type === 'error') this.#reason = status.error.message;
+      if (status.type === 'error') this.#reason = whyNotConnected(status.error);
     }
     // The library gave up, which it should not: begin anew.
     this.#down('the connection was closed');
