@@ -243,6 +243,24 @@ test('while the index is fenced nothing is folded, nobody is told, and nothing h
   await follower.stop();
 });
 
+test('a fence that nobody removes is told of, not every time, and what comes is folded once it is gone', async (t) => {
+  const { log, store, failures, fenced, follower, reached } = following();
+  let standsFor = 4;
+  let lateMs = 0;
+  const now = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => now() + lateMs);
+  store.before = async () => {
+    if (standsFor-- <= 0) return;
+    store.running--;
+    if (fenced.length > 0) lateMs += 20_000;
+    throw new Fenced();
+  };
+  assert.equal(await reached([log.add()], 1_000_000), true);
+  assert.equal(fenced.length, 4);
+  assert.ok(failures.length === 1 && failures[0] instanceof Fenced, 'after 40 s, and 60 s are too soon again');
+  await follower.stop();
+});
+
 test('while nobody waits folds keep a pace and gather; whoever waits is not held up by it', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] }); // the pace ends when this test says so
   t.mock.method(performance, 'now', () => 1_000_000);

@@ -48,6 +48,8 @@ export async function foldLog<Result>(
 const WATCH_MS = 100;
 const STANDSTILL_MS = 5_000;
 const FAILED_MS_MAX = 15_000;
+/** A fence stands for seconds. One that nobody removes, or that is a person's block on the indices, is told of so often. */
+const FENCED_TOLD_MS = 30_000;
 
 /**
  * Time between the starts of two folds while nobody waits for one. A fold costs its transaction, two thread switches and the
@@ -67,6 +69,8 @@ interface Followed {
   /** What failed again and again is left alone for longer and longer: wakes come by the hundred. */
   failures: number;
   notBeforeMs: number;
+  /** Since when folds are refused by a fence, or since that was told. */
+  fencedMs: number | undefined;
 }
 
 export interface FollowerEvents {
@@ -135,6 +139,7 @@ export class Follower {
         movedMs: performance.now(),
         failures: 0,
         notBeforeMs: 0,
+        fencedMs: undefined,
       };
       this.#tenants.set(tenant, followed);
     }
@@ -158,6 +163,7 @@ export class Follower {
             result.generation,
             result.positions.map(({ lane, sequence }) => [lane, sequence] as const),
           );
+          followed.fencedMs = undefined;
           this.#told();
           this.#events.folded(tenant, result);
           // What was read lies beyond another index's positions: it is read again, beyond this one's.
@@ -171,6 +177,11 @@ export class Follower {
     } catch (error) {
       if (error instanceof Fenced) {
         this.#events.fenced();
+        followed.fencedMs ??= performance.now();
+        if (performance.now() - followed.fencedMs >= FENCED_TOLD_MS) {
+          followed.fencedMs = performance.now();
+          this.#events.failed(tenant, error);
+        }
         await this.#watch();
         followed.again = true;
         return;
