@@ -70,7 +70,7 @@ export interface LogStore {
   tenants(): Promise<string[]>;
   /**
    * The last durable commit of every lane, those of other processes included, as they are when this is asked. `since`: without those that
-   * have ended and whose name is smaller.
+   * have ended and whose name is smaller, and of lanes that cannot be asked what was known before: for whoever asks often.
    */
   heads(tenant: string, since?: string): Promise<Position[]>;
   /** Somebody (a wake) says that this commit is durable: readers get it without being looked for. A hint that may be wrong. */

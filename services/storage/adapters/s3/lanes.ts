@@ -17,10 +17,14 @@ export interface LanesParts {
   readonly lookMs: number;
 }
 
-/** `all`: old names too, else young ones. `exact`: none that was there when this was asked is missed, or it fails. */
+/**
+ * `all`: old names too, else young ones. `exact`: none that was there when this was asked is missed, or it fails. `now`: it is looked for,
+ * however lately that was done, by the next number of each lane, which costs a get and not a list.
+ */
 export interface How {
   readonly all: boolean;
   readonly exact: boolean;
+  readonly now?: boolean;
 }
 
 /** Lanes end after a day; whoever is still looked for has a young name. */
@@ -62,7 +66,7 @@ export class Lanes {
    * since; all who wait for the same share it, so that however many ask, nobody waits for more than a look of each kind.
    */
   refresh(how: How): Promise<void> {
-    const kind = `${how.all} ${how.exact}`;
+    const kind = `${how.all} ${how.exact} ${how.now ?? false}`;
     const waiting = this.#waiting.get(kind);
     if (waiting) return waiting;
     const before = this.#looking.catch(() => {});
@@ -91,17 +95,17 @@ export class Lanes {
     this.#surveyed = undefined;
   }
 
-  async #look({ all, exact }: How): Promise<void> {
+  async #look({ all, exact, now: looks = exact }: How): Promise<void> {
     const { clockwork, lookMs, reader } = this.#parts;
     const now = clockwork.elapsedMs();
     const wantsAll = all && now - this.#allMs >= ALL_EVERY_MS;
-    if (exact || wantsAll || now - this.#youngMs >= lookMs) {
+    if (looks || wantsAll || now - this.#youngMs >= lookMs) {
       const surveys = this.#surveys;
       await this.#find(wantsAll);
       this.#youngMs = now;
       if (wantsAll && surveys === this.#surveys) this.#allMs = now;
     }
-    const due = [...this].filter((lane) => !lane.own && !lane.closed && (exact || now - lane.lookedMs >= lookMs));
+    const due = [...this].filter((lane) => !lane.own && !lane.closed && (looks || now - lane.lookedMs >= lookMs));
     await eachOf(due, WIDTH, async (lane) => {
       try {
         await reader.look(lane, exact);

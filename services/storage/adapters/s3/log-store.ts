@@ -108,7 +108,7 @@ export class S3LogStore implements LogStore {
 
   async heads(tenant: string, since?: string): Promise<Position[]> {
     const log = this.#tenant(checkTenant(tenant));
-    await this.#refresh(log, { all: true, exact: true });
+    await this.#refresh(log, since === undefined ? { all: true, exact: true } : { all: true, exact: false, now: true });
     return headsOf(log.lanes, since);
   }
 

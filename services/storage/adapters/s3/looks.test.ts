@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { youngLanes } from '#platform/young-lanes.ts';
+import type { Position } from '#proto/storage/v1/log.ts';
 import { sampleHold } from '../../log/sample.testing.ts';
 import { openArchiveIn } from './archive.ts';
 import { ModelStore } from './bucket.model.ts';
@@ -27,4 +29,36 @@ test('who asks for the heads while others are asked for shares the next look, an
   assert.ok(store.requests <= 6 * one, `${store.requests} requests for 50, ${one} for one`);
   await writer.close();
   await reader.close();
+});
+
+test('whoever leaves out lanes that have ended is told what stands there now, for one list, however many lanes are open', async () => {
+  const store = new ModelStore(() => 0.5);
+  store.nowMs = Date.now();
+  const options = { ...TEST_OPTIONS, lookMs: 60_000 };
+  const writers = await Promise.all([1, 2, 3].map(() => openArchiveIn(store.client(), options)));
+  const bucket = store.client();
+  const lists: string[] = [];
+  const list = bucket.list.bind(bucket);
+  bucket.list = (prefix, how) => {
+    lists.push(prefix);
+    return list(prefix, how);
+  };
+  const reader = await openArchiveIn(bucket, options);
+  const since = youngLanes();
+  const heads = async () => (await reader.log.heads('main', since)).sort((a, b) => (a.lane < b.lane ? -1 : 1));
+  await heads();
+  for (const times of [1, 1, 2]) {
+    const positions: Position[] = [];
+    for (const writer of writers)
+      for (let n = 0; n < times; n++) positions.push((await writer.log.append('main', 'r', [sampleHold()])).position);
+    const last = new Map(positions.map((position) => [position.lane, position]));
+    assert.deepEqual(
+      await heads(),
+      [...last.values()].sort((a, b) => (a.lane < b.lane ? -1 : 1)),
+    );
+  }
+  lists.length = 0;
+  await heads();
+  assert.deepEqual(lists, ['log/main/']);
+  for (const archive of [reader, ...writers]) await archive.close();
 });
