@@ -40,6 +40,9 @@ describe('the DICOM JSON model (PS3.18 Annex F)', () => {
   it('PN is an object of the groups that are there', () => {
     assert.deepEqual(one('PN', 'A^B=C=D '), [{ Alphabetic: 'A^B', Ideographic: 'C', Phonetic: 'D' }]);
     assert.deepEqual(one('PN', '==D '), [{ Phonetic: 'D' }]);
+    // Leading spaces are no padding of names (PS3.5 Table 6.2-1).
+    assert.deepEqual(one('PN', ' A^B\\ C= D '), [{ Alphabetic: ' A^B' }, { Alphabetic: ' C', Ideographic: ' D' }]);
+    assert.equal(one('PN', '  '), undefined);
   });
   it('IS and DS are numbers where the number says the same, else strings', () => {
     assert.deepEqual(one('IS', '42\\-7\\+1\\1A\\99999999999999999999'), [42, -7, 1, '1A', '99999999999999999999']);

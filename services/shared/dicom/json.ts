@@ -1,7 +1,7 @@
 import type { DataSet, Element } from './dataset.ts';
-import { splitText, trimEnd } from './dataset.ts';
 import type { Cut } from './head.ts';
 import { hexOf, Tag, type VR, VRS } from './tags.ts';
+import { splitNames, trimEnd } from './value-text.ts';
 
 /** The DICOM JSON model (PS3.18 Annex F). */
 export interface JsonPersonName {
@@ -162,7 +162,7 @@ const GROUPS = ['Alphabetic', 'Ideographic', 'Phonetic'] as const;
 
 function namesText(element: Element): string {
   let text = '';
-  for (const [n, name] of splitText(element.text(), 'PN').entries()) {
+  for (const [n, name] of splitNames(element.text()).entries()) {
     if (n) text += ',';
     let groups = '';
     for (const [g, group] of name.split('=').entries()) {

@@ -40,6 +40,12 @@ export function splitText(text: string, vr: VR): string[] {
   return text.split('\\').map(trim);
 }
 
+/** Names as they are shown: leading spaces are no padding (PS3.5 Table 6.2-1), while whoever searches does not mean them. */
+export function splitNames(text: string): string[] {
+  const names = text.split('\\').map(trimEnd);
+  return names.length === 1 && names[0]!.trimStart() === '' ? [] : names;
+}
+
 export function readNumber(bytes: Buffer, at: number, vr: VR, bigEndian: boolean): number | bigint {
   switch (vr) {
     case 'US':
