@@ -69,7 +69,7 @@ export class Lanes {
     const kind = `${how.all} ${how.exact} ${how.now ?? false}`;
     const waiting = this.#waiting.get(kind);
     if (waiting) return waiting;
-    const before = this.#looking.catch(() => {});
+    const before = this.#looking.catch(() => {}); // whoever asked for that one is told
     const turn = before.then(() => {
       this.#waiting.delete(kind);
       return this.#look(how);
