@@ -49,7 +49,7 @@ test('what was stored through one process is waited for in another', async () =>
     await there.settle(context.call(), 'CT1@10.0.0.1');
     await there.settle(context.call(), 'CT2@10.0.0.1');
     await there.settle(context.call({ tenant: 'other' }), 'CT1@10.0.0.1');
-    assert.deepEqual(asked, [{ positions: [{ lane: 'L', sequence: 5 }], limitMs: 5000 }]);
+    assert.deepEqual(asked, [{ positions: [{ lane: 'L', sequence: 5 }], limitMs: 5000, byUid: undefined }]);
     // Not reached: it is waited for again; reached: no more.
     reached = true;
     await there.settle(context.call(), 'CT1@10.0.0.1');
