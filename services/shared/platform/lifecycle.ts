@@ -39,12 +39,16 @@ export interface Opened {
   drainGrpc(signal: AbortSignal): Promise<void>;
 }
 
-/** `opened` runs when all modules have started and before the process is ready: the doors between processes. */
+/**
+ * `opened` runs when all modules have started and before the process is ready: the doors between processes. `first` runs before any does:
+ * what is asked while they start.
+ */
 export async function startAll(
   modules: readonly Module[],
   shared: Shared,
   opened: (context: Context) => Promise<Opened | undefined> = async () => undefined,
   ownChecks: readonly Check[] = [],
+  first: (context: Context) => Promise<void> = async () => undefined,
 ): Promise<Started> {
   const { services, log } = shared;
   const checks: Check[] = [...ownChecks];
@@ -81,6 +85,7 @@ export async function startAll(
   };
 
   try {
+    await first(contextOf(''));
     for (const module of modules) {
       const began = performance.now();
       running.push({ name: module.name, running: await module.start(contextOf(module.name)) });

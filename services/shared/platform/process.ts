@@ -218,16 +218,18 @@ export async function openHouse(
         context.ready(),
       );
       closers.push(() => internal.close());
-      const healthPort = settings.number('platform.healthPort');
-      if (healthPort > 0) {
-        const health = await serveHealth(context, settings.string('platform.healthHost'), healthPort);
-        closers.push(() => health.close());
-      }
       return internal;
+    };
+    // A start may wait (for S3): who asks is told that it lives, and why it is not ready.
+    const serveOwnHealth = async (context: Context) => {
+      const healthPort = settings.number('platform.healthPort');
+      if (!doors || healthPort === 0) return;
+      const health = await serveHealth(context, settings.string('platform.healthHost'), healthPort);
+      closers.push(() => health.close());
     };
     const checks = [...platform.checks, { module: 'audit', check: () => audit.health() }];
     if (doors && needs.length > 0) checks.push({ module: 'endpoints', check: reachedOnce(remotes, needs) });
-    const started = await startAll(modules, shared, opened, checks);
+    const started = await startAll(modules, shared, opened, checks, serveOwnHealth);
     closers.push(() => started.stop());
     const run = ulid();
     return {

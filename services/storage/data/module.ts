@@ -21,7 +21,20 @@ export const dataModule: Module = {
   check: checkStorageSettings,
   async start(context: Context): Promise<Running> {
     const { settings } = context;
-    const archive = await openArchive(context);
+    let room: Awaited<ReturnType<Archive['room']>> | undefined;
+    let waiting: string | undefined;
+    // Below the reserve queries and reads go on: ready, and saying so.
+    context.readiness(() => {
+      if (!room) return { ready: false, detail: waiting ?? 'the archive is being opened' };
+      const { accepting, freeBytes, reserveBytes } = room;
+      return {
+        ready: true,
+        detail: accepting
+          ? 'archive open'
+          : `new instances are refused: ${freeBytes} bytes free, storage.reserveBytes is ${reserveBytes}`,
+      };
+    });
+    const archive = await openArchive(context, (why) => (waiting = why));
     // What another process committed is read without being looked for.
     const stopListening = context.wake.subscribe('log.committed', (tenant, payload) =>
       archive.log.told(tenant, Position.decode(payload)),
@@ -33,7 +46,7 @@ export const dataModule: Module = {
     });
     serveData(context, archive, appender);
     serveBytes(context, archive, appender, appending(context));
-    let room = await archive.room();
+    room = await archive.room();
     const look = setInterval(() => {
       archive.room().then(
         (seen) => (room = seen),
@@ -43,14 +56,7 @@ export const dataModule: Module = {
     const seal = setInterval(() => {
       archive.log.sealAged().catch((error) => context.log.warn({ err: error }, 'an aged segment could not be sealed'));
     }, SEAL_EVERY_MS).unref();
-    context.metrics.gauge('gantry_storage_free_bytes', 'Free space on the archive’s disk', () => room.freeBytes);
-    // Below the reserve queries and reads go on: ready, and saying so.
-    context.readiness(() => ({
-      ready: true,
-      detail: room.accepting
-        ? 'archive open'
-        : `new instances are refused: ${room.freeBytes} bytes free, storage.reserveBytes is ${room.reserveBytes}`,
-    }));
+    context.metrics.gauge('gantry_storage_free_bytes', 'Free space on the archive’s disk', () => room?.freeBytes ?? 0);
     return {
       async stop() {
         stopListening();

@@ -4,6 +4,7 @@ import { ARCHIVE_FORMAT, formatJson, formatOf } from '../../log/format.ts';
 import type { GatherLimits } from '../../log/gather.ts';
 import type { Archive, StateStore } from '../../ports.ts';
 import { shareArchive } from '../shared.ts';
+import { awaitStore } from './await-store.ts';
 import { MinioBucket, type S3Options } from './bucket.minio.ts';
 import { type Bucket, type Clockwork, isFault, realClockwork } from './bucket.ts';
 import { type S3LogOptions, S3LogStore } from './log-store.ts';
@@ -115,9 +116,15 @@ function watchFull(bucket: Bucket, onFull: () => void): Bucket {
   };
 }
 
-export function openS3Archive(s3: S3Options, options: S3ArchiveOptions): Promise<Archive> {
+/** Waits for a store that does not answer; `away` is told. What will not be otherwise in an hour fails at once. */
+export function openS3Archive(
+  s3: S3Options,
+  options: S3ArchiveOptions,
+  away: (error: GantryError, tries: number) => void = () => {},
+): Promise<Archive> {
   const place = JSON.stringify([s3.endpoint, s3.logBucket, s3.packBucket, s3.derivedBucket, s3.accessKeyFile]);
-  return shareArchive(place, () => connect(s3, options));
+  const clockwork = options.clockwork ?? realClockwork;
+  return shareArchive(place, () => awaitStore(() => connect(s3, options), clockwork, away));
 }
 
 async function connect(s3: S3Options, options: S3ArchiveOptions): Promise<Archive> {
