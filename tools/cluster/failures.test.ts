@@ -1,18 +1,31 @@
 // What a modality and a viewer are told while a part is gone, and that everything is there when it is back.
 import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { mintUid } from '#dicom/uids.ts';
 import { connect } from '#dimse/requestor.ts';
-import { find, store } from '#dimse/scu.ts';
-import { query, STUDY_ROOT } from '../../services/gateway/dimse/house.testing.ts';
+import { find, nAction, store } from '#dimse/scu.ts';
+import {
+  COMMITMENT,
+  COMMITMENT_INSTANCE,
+  identifier,
+  query,
+  STUDY_ROOT,
+} from '../../services/gateway/dimse/house.testing.ts';
 import { CT, EXPLICIT, type MadeInstance, makeInstance, part10Of } from '../chaos/instances.ts';
 import { verify } from '../chaos/load.ts';
 import { stowRequest } from '../peers/stow-request.ts';
 import { withoutServers } from '../servers/index.ts';
-import { type Cluster, startCluster } from './cluster.ts';
+import { type Cluster, type GantryNode, startCluster } from './cluster.ts';
 
 const SEED = 89;
 /** Nothing waits for ever: longer than every patience inside (platform.stallMs, the timeouts of S3 and Elasticsearch). */
 const PATIENCE_MS = 60_000;
+/** Who asks for storage commitment: what Gantry remembers of it is a fact. */
+const ASKER = 'ASKER';
+const DUPLICATE_TRANSACTION = 0x0131;
 /** Who tells the wrong time: nobody compares clocks. S3 itself refuses signatures that are more than 15 minutes off. */
 const SKEWED_MS: Record<string, number | undefined> = {
   'gateway-2': 3_600_000,
@@ -29,19 +42,26 @@ describe('a cluster whose parts go', { skip, timeout: 10 * 60_000 }, () => {
     cluster = await startCluster({
       proxies: true,
       // Patience is shorter than a test's.
-      env: { GANTRY_STORAGE_S3_REQUEST_MS: '1s', GANTRY_STORAGE_S3_COMMIT_MS: '3s', GANTRY_PLATFORM_CONNECT_MS: '1s' },
+      env: {
+        ...{ GANTRY_STORAGE_S3_REQUEST_MS: '1s', GANTRY_STORAGE_S3_COMMIT_MS: '3s', GANTRY_PLATFORM_CONNECT_MS: '1s' },
+        GANTRY_KEEPER_EXPORT_MS: '1s',
+      },
+      yaml: `peers: [{ aeTitle: ${ASKER}, commitment: same }]\n`,
       envOf: (name) => ({ NODE_OPTIONS: `--import=${skewed(SKEWED_MS[name] ?? 0)}` }),
     });
   });
   after(() => cluster?.close());
 
-  const association = () =>
+  const association = (callingAeTitle = 'MODALITY') =>
     connect({
       host: '127.0.0.1',
       port: cluster.dimsePort,
-      callingAeTitle: 'MODALITY',
+      callingAeTitle,
       calledAeTitle: 'GANTRY',
-      contexts: [CT, STUDY_ROOT.find].map((abstractSyntax) => ({ abstractSyntax, transferSyntaxes: [EXPLICIT] })),
+      contexts: [CT, STUDY_ROOT.find, COMMITMENT].map((abstractSyntax) => ({
+        abstractSyntax,
+        transferSyntaxes: [EXPLICIT],
+      })),
       limits: { responseTimeoutMs: PATIENCE_MS },
     });
   /** A study of its own for each, so that what is found is what was sent. */
@@ -69,6 +89,30 @@ describe('a cluster whose parts go', { skip, timeout: 10 * 60_000 }, () => {
     for await (const response of find(open, STUDY_ROOT.find, query('STUDY', { study }))) status = response.status;
     await open.release();
     return status;
+  }
+  /** The status of the N-ACTION; when that is a success, the report on the same association was taken. */
+  async function commit({ instance }: MadeInstance, transactionUid: string): Promise<number> {
+    const open = await association(ASKER);
+    const item = { '00081150': { vr: 'UI', Value: [CT] }, '00081155': { vr: 'UI', Value: [instance] } };
+    const data = identifier({
+      '00081195': { vr: 'UI', Value: [transactionUid] },
+      '00081199': { vr: 'SQ', Value: [item] },
+    });
+    const asked = { sopClassUid: COMMITMENT, sopInstanceUid: COMMITMENT_INSTANCE, actionTypeId: 1, data };
+    const { status } = await nAction(open, asked);
+    if (status === 0)
+      for await (const incoming of open.messages()) {
+        assert.equal(incoming.command.eventTypeId, 1, 'everything is held');
+        await open.respond(incoming, { status: 0 });
+        break;
+      }
+    await open.release();
+    return status;
+  }
+  const nodeOf = (name: string): GantryNode => cluster.nodes.find((one) => one.name === name)!;
+  async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
+    for (const end = Date.now() + PATIENCE_MS; !(await is()); await sleep(50))
+      assert.ok(Date.now() < end, `it did not come to this: ${what}`);
   }
   const qido = (study: string) =>
     fetch(`${cluster.dicomWeb}/studies?StudyInstanceUID=${study}`, { signal: AbortSignal.timeout(PATIENCE_MS) });
@@ -104,6 +148,51 @@ describe('a cluster whose parts go', { skip, timeout: 10 * 60_000 }, () => {
       assert.ok(Date.now() < until, 'storing goes on');
     }
     await untilFound(calm, refused, again);
+  });
+
+  test('S3 gone while processes start: they live, say what they wait for, end when told to, and start when it is back', async () => {
+    const [ingest, storage] = [nodeOf('ingest-1'), nodeOf('storage-1')];
+    await cluster.s3.kill();
+    const starting = [ingest, storage].map((one) => one.restart());
+    const ended = assert.rejects(starting[1]!, /stopped while starting/);
+    for (const { name, health } of [ingest, storage])
+      await until(`${name} waits for S3`, async () => {
+        const answer = await fetch(`${health}/readyz`).catch(() => undefined); // it listens in a moment
+        const said = await answer?.text();
+        return answer?.status === 503 && /the S3 store does not answer \(.*: the start waits for it/.test(said ?? '');
+      });
+    assert.equal((await fetch(`${ingest.health}/healthz`)).status, 200);
+    assert.deepEqual(await cStore(fresh()), [0xa700], 'the door that is open refuses as before, the other is shut');
+    process.kill(storage.pid, 'SIGTERM');
+    await ended;
+    assert.match(storage.log(), /asked to end while starting/);
+    await cluster.s3.restart();
+    await starting[0];
+    await storage.restart();
+    assert.match(ingest.log(), /the S3 store answers: the start goes on/);
+    const later = fresh();
+    await until('storing goes on', async () => (await cStore(later))[0] === 0);
+    await untilFound(later);
+  });
+
+  test('NATS loses all its data: what was configured, or remembered, is there again from the bucket', async () => {
+    const made = fresh();
+    const transaction = mintUid();
+    await until('storing goes on', async () => (await cStore(made))[0] === 0);
+    assert.equal(await commit(made, transaction), 0);
+    const exports = join(cluster.dataDir, 's3/data/gantry/state/kv/main'); // versitygw keeps objects as files
+    await until('the fact is exported', () => {
+      const name = existsSync(exports) && readdirSync(exports).find((one) => one.includes(transaction));
+      return name ? JSON.parse(readFileSync(join(exports, name), 'utf8')).text.startsWith('reported') : false;
+    });
+    const fills = () => cluster.log().split('facts that were not configured here came from the export').length;
+    const before = fills();
+    for (const node of cluster.nats) await node.kill();
+    rmSync(join(cluster.dataDir, 'nats'), { recursive: true });
+    for (const node of cluster.nats) await node.restart();
+    await until('a keeper fills', () => fills() > before);
+    assert.equal(await commit(made, transaction), DUPLICATE_TRANSACTION, 'it is remembered');
+    assert.equal(await commit(made, mintUid()), 0, 'and jobs are done again');
   });
 
   test('NATS gone: modalities notice nothing, and what they store is found', async () => {
