@@ -376,3 +376,13 @@ test('each metric that a scaler asks for is one that the processes count', () =>
   assert.ok(names.length >= 7);
   for (const name of new Set(names)) assert.ok(source.includes(`'${name}'`), name);
 });
+
+test('KEDA takes what the chart gives it: fallback only beside signals, and it may follow an HPA', () => {
+  const scaledObject = (...sets: string[]) => named(render('network', ...sets), 'ScaledObject', 'gantry-ingest').spec;
+  assert.equal(scaledObject().fallback.behavior, 'currentReplicasIfHigher');
+  // "at least one trigger (that is not cpu or memory) …": what its webhook says.
+  assert.equal(scaledObject('roles.ingest.scaler.signals=[]').fallback, undefined);
+  // "the workload … is already managed by the hpa …": neither, while Helm has not removed it yet.
+  const [hpa] = ofKind(render('network', 'keda.enabled=false'), 'HorizontalPodAutoscaler');
+  assert.equal(hpa!.metadata.annotations['validations.keda.sh/hpa-ownership'], 'false');
+});
