@@ -6,7 +6,7 @@ import { IndexService } from '#proto/index/v1/index.ts';
 import { DataService } from '#proto/storage/v1/storage.ts';
 
 /** How far behind the index may be before a read by UID answers with what it has. */
-const CURRENT_MS = 2_000;
+const CURRENT_MS = 5_000;
 
 /**
  * Reads by UID show what was acknowledged, whichever process took it: they wait until the index has what the log holds. A log or an index
