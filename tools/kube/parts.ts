@@ -13,7 +13,7 @@ import { pause, ROLES, type Scene, SERVERS } from './scene.ts';
 const FEW = 3;
 const REST_MS = 100;
 
-/** Associations are open before; load rises, ingest scales out by its own signal (HPA on CPU); load falls, it drains. */
+/** Associations are open before; load rises, ingest scales out (here by HPA on CPU; signals.ts by its own signals); load falls, it drains. */
 export async function peak(
   { fleet, judge, ready, until, rate, others, noneRestarted, target }: Scene,
   senders: number,

@@ -1,4 +1,4 @@
-// The peak, and what happens to pods: node tools/kube/peak.ts [peak|faults|roll|memory|evict|power …|all] (`make peak-k8s WHAT=…`).
+// The peak, and what happens to pods: node tools/kube/peak.ts [peak|signals|faults|roll|memory|evict|power …|all] (`make peak-k8s WHAT=…`).
 // Modalities send from a pod inside the cluster; at the end every acknowledged instance is there byte for byte, found and counted
 // once. Prints what it saw; leaves the cluster running.
 import { fleetInPod } from './fleet.ts';
@@ -6,8 +6,9 @@ import { install, NAMESPACE } from './install.ts';
 import { evict, faults, memory, peak, power, roll } from './parts.ts';
 import { pause, ROLES, sceneOf } from './scene.ts';
 import { compare } from './senders.ts';
+import { signals } from './signals.ts';
 
-const PARTS = { peak, faults, roll, memory, evict, power };
+const PARTS = { peak, signals, faults, roll, memory, evict, power };
 const SENDERS = 6;
 const asked = process.argv.slice(2).flatMap((word) => word.split(','));
 const parts = (Object.keys(PARTS) as (keyof typeof PARTS)[]).filter(
