@@ -151,11 +151,13 @@ describe('multipart', () => {
     );
     const body = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''));
     const fits = (text: string) => !`\r\n${text}\r\n`.includes('\r\n--boundary');
+    // Until the first delimiter was seen, a line may end with LF alone.
+    const isPreamble = (text: string) => !`\n${text}`.includes('\n--boundary');
     await fc.assert(
       fc.asyncProperty(
         fc.array(body.filter(fits), { minLength: 1, maxLength: 5 }),
         fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 10 }),
-        body.filter(fits),
+        body.filter(isPreamble),
         async (bodies, sizes, around) => {
           const text = `${around}\r\n${bodies.map((one) => `--boundary\r\nContent-Type: x/y\r\n\r\n${one}\r\n`).join('')}--boundary--${around}`;
           assert.deepEqual(bodiesOf(await read(text, 'boundary', sizes)), bodies);
