@@ -56,7 +56,7 @@ cluster-k8s: setup viewer servers ## a real Kubernetes on this machine with the 
 scenarios-k8s: setup viewer servers ## on it: store, find, move, get, STOW, QIDO, WADO, delete, restore, commit, asked from outside (4 min)
 	@exec node tools/kube/scenarios.ts
 
-peak-k8s: setup viewer servers ## on it: load that scales ingest out and in; pods killed, rolled to another image and back, out of memory, evicted; a node without power (20 min; WHAT=peak,faults,roll,memory,evict,power)
+peak-k8s: setup viewer servers ## on it: load that scales ingest out and in; pods killed, rolled to another image and back, out of memory, evicted; a node without power (20 min; WHAT=peak,signals,faults,roll,memory,evict,power)
 	@exec node tools/kube/peak.ts $(or $(WHAT),all)
 
 image: setup viewer ## the container image as one file for docker load and ctr images import, nothing pulled (cold 2 min, warm 5 s)
