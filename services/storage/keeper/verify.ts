@@ -35,6 +35,7 @@ export async function* verify(
   options: { study: string; digests: boolean },
 ): AsyncGenerator<VerifyFinding> {
   const index = context.client(IndexService);
+  const beganMs = Date.now();
   let checked = 0;
   let wrong = 0;
   const note = (kind: string, detail: string, entry?: EntryId): VerifyFinding => ({ kind, detail, checked, entry });
@@ -181,7 +182,8 @@ export async function* verify(
   async function* orphans(): AsyncGenerator<VerifyFinding> {
     const unnamed: ObjectRow[] = [];
     for (const area of ['pack', 'large'] as const)
-      for await (const row of archive.objects.list(area, call.tenant)) if (!named.has(row.object)) unnamed.push(row);
+      for await (const row of archive.objects.list(area, call.tenant))
+        if (!named.has(row.object) && row.modifiedMs < beganMs) unnamed.push(row); // else its entry may be on its way
     if (unnamed.length === 0) return;
     // What was put since the look at the log began may have been named since, too.
     for await (const { tableOfContents } of commitsAfter(heads))
