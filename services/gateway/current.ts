@@ -15,8 +15,7 @@ const CURRENT_MS = 5_000;
 export function createCurrent(context: Context) {
   const index = context.client(IndexService);
   const storage = context.client(DataService);
-  /** `byUid`: it is asked of studies by their UIDs, and no search needs to find what is new. */
-  return async function current(call: Call, byUid: boolean): Promise<void> {
+  async function wait(call: Call, byUid: boolean): Promise<void> {
     const end = Date.now() + CURRENT_MS;
     const bounded = { ...call, deadline: Math.min(call.deadline ?? end, end) };
     try {
@@ -25,6 +24,23 @@ export function createCurrent(context: Context) {
     } catch (error) {
       if (call.signal.aborted || !(error instanceof GantryError) || !LATE.has(error.code)) throw error;
     }
+  }
+
+  /**
+   * The answer to a question that is asked once everything is there. `byUid`: it names studies by their UIDs, and no search needs to find
+   * what is new. `isWhole`: of an answer to a question for instances, that it has them all; then nothing is waited for.
+   */
+  return async function current<Answer>(
+    call: Call,
+    ask: () => Promise<Answer>,
+    { byUid, isWhole }: { byUid: boolean; isWhole: ((answer: Answer) => boolean) | undefined },
+  ): Promise<Answer> {
+    if (isWhole !== undefined) {
+      const answer = await ask();
+      if (isWhole(answer)) return answer;
+    }
+    await wait(call, byUid);
+    return ask();
   };
 }
 const LATE: ReadonlySet<string> = new Set(['unavailable', 'deadline-exceeded', 'no-permit', 'cancelled']);

@@ -21,13 +21,12 @@ export function createReader(context: Context) {
 
   /** Of a patient, studies or series: all that was acknowledged. Of instances: those that are there are not waited for. */
   async function locate(call: Call, request: Partial<LocateRequest>): Promise<Located[]> {
-    const asked = request.sopInstanceUids ?? [];
-    if (asked.length > 0) {
-      const found = await folded(call, request);
-      if (new Set(found.map((one) => one.sopInstanceUid)).size >= new Set(asked).size) return found;
-    }
-    await current(call, (request.studyInstanceUids ?? []).length > 0 && (request.patientId ?? '') === '');
-    return folded(call, request);
+    const { sopInstanceUids = [], studyInstanceUids = [], patientId = '' } = request;
+    const asked = new Set(sopInstanceUids).size;
+    return current(call, () => folded(call, request), {
+      byUid: studyInstanceUids.length > 0 && patientId === '',
+      isWhole: asked === 0 ? undefined : (found) => new Set(found.map((one) => one.sopInstanceUid)).size >= asked,
+    });
   }
 
   async function folded(call: Call, request: Partial<LocateRequest>): Promise<Located[]> {

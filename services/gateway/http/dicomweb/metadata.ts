@@ -29,13 +29,10 @@ export function metadataRoutes(app: FastifyInstance, context: Context): void {
         sopInstanceUid: level.instance ?? '',
         bulkDataRoot: dicomwebRoot(request),
       });
-    // An instance that is there is not waited for (read.ts).
-    let answer = level.instance === undefined ? undefined : await ask();
-    if (!answer?.response.found) {
-      await current(call, true);
-      answer = await ask();
-    }
-    const { response, body } = answer;
+    const { response, body } = await current(call, ask, {
+      byUid: true,
+      isWhole: level.instance === undefined ? undefined : (answer) => answer.response.found,
+    });
     if (!response.found) throw notFound('this study, series or instance');
     // Nobody will read the body of an answer that has none: what holds it open elsewhere is let go.
     const letGo = () => unread.abort(new GantryError('cancelled', 'the answer needs no body'));

@@ -67,13 +67,13 @@ export function createValueReader(
 
 /** Goes through a stream once, from value to value. */
 class Cursor {
-  readonly #source: AsyncGenerator<Buffer>;
+  readonly #source: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);
   /** Where the next byte lies. */
   at = 0;
 
-  constructor(source: AsyncGenerator<Buffer>) {
-    this.#source = source;
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#source = source[Symbol.asyncIterator]();
   }
 
   /** What lies between two positions, the first of them not before `at`; nothing beyond is read. */
@@ -94,7 +94,7 @@ class Cursor {
 
   /** Lets go of what it reads from. */
   close(): void {
-    this.#source.return(undefined).catch(() => {}); // whoever reads learns of failures from read()
+    this.#source.return?.().catch(() => {}); // whoever reads learns of failures from read()
   }
 }
 
@@ -106,13 +106,10 @@ async function gathered(source: AsyncIterable<Buffer>): Promise<Buffer> {
 
 /** What lies between two positions; nothing beyond is read. */
 export async function* slice(source: AsyncIterable<Buffer>, start: number, end: number): AsyncGenerator<Buffer> {
-  let at = 0;
-  if (end > start)
-    for await (const chunk of source) {
-      const from = Math.max(start - at, 0);
-      const to = Math.min(end - at, chunk.length);
-      if (to > from) yield chunk.subarray(from, to);
-      at += chunk.length;
-      if (at >= end) return;
-    }
+  const cursor = new Cursor(source);
+  try {
+    yield* cursor.read(start, end);
+  } finally {
+    cursor.close();
+  }
 }
