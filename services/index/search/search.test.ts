@@ -451,3 +451,16 @@ test('however a question is answered, the answer is the same', () => {
     { numRuns: 300 },
   );
 });
+
+test('asked for joined rows, a search gives the same objects, and again when its answer was kept', () => {
+  for (const given of [{ level: 'STUDY' }, { level: 'IMAGE', limit: 2, offset: 1 }, { level: 'SERIES', limit: 1 }]) {
+    const rows = ask(given);
+    for (const _ of ['fresh', 'kept']) {
+      const together = ask({ ...given, joined: true });
+      assert.equal(together.length, 1);
+      assert.equal(together[0]!.rows, rows.length);
+      assert.equal(`${together[0]!.dataSetJson}`, rows.map((row) => `${row.dataSetJson}`).join());
+      assert.deepEqual([together[0]!.cursor, together[0]!.more], [rows.at(-1)!.cursor, rows.at(-1)!.more]);
+    }
+  }
+});

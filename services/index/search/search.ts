@@ -2,6 +2,7 @@ import { GantryError } from '#platform/errors.ts';
 import type { SearchRequest, SearchRow } from '#proto/index/v1/index.ts';
 import type { Reading, Rows } from '../questions/reading.ts';
 import { type InstanceEntity, PatientEntity, type SeriesEntity, StudyEntity } from './entities.ts';
+import { joined } from './joined.ts';
 import { DEPTH, homeOf, NEVER_MATCHED, type SearchLevel } from './levels.ts';
 import { type Condition, compileKeys } from './match.ts';
 import {
@@ -44,7 +45,8 @@ export function* runSearch(
     return;
   }
   const rows: SearchRow[] = [];
-  for (const row of page(walk, { store, budget: new Budget(limits) })) {
+  const given = page(walk, { store, budget: new Budget(limits) });
+  for (const row of request.joined ? joined(given) : given) {
     if (kept && row && !(row instanceof Promise) && rows.length < REMEMBERED_ROWS_MAX) rows.push(row);
     yield row;
   }
@@ -85,7 +87,7 @@ function* page(walk: Walk, source: Source): Rows<SearchRow> {
         if (!last || !(error instanceof GantryError && error.code === 'too-broad')) throw error;
         more = true;
       }
-      yield { dataSetJson, cursor: encodeCursor(order, cursor), conflict: entity.conflict, more };
+      yield { dataSetJson, cursor: encodeCursor(order, cursor), conflict: entity.conflict, more, rows: 0 };
       if (last) return;
     }
   } finally {

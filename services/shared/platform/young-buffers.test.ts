@@ -19,8 +19,9 @@ test('many bytes that passed bring a collection of the young generation, and gc 
   assert.equal('gc' in globalThis, false);
 });
 
-test('V8 knows the flag: with it bytes that die young start no marking of the whole heap', () => {
-  // A V8 that forgets the flag prints a warning and goes on with the old limit: this test is where it would be noticed.
+test('V8 knows the flags: with them bytes that die young start no marking of the whole heap', () => {
+  // A V8 that forgets one prints a warning and goes on with the old limit: this test is where it would be noticed.
   const options = execFileSync(process.execPath, ['--v8-options'], { encoding: 'utf8', maxBuffer: 16 * 1024 * 1024 });
   assert.match(options, /--external-memory-accounted-in-global-limit/);
+  assert.match(options, /--heap-growing-percent/);
 });

@@ -43,14 +43,17 @@ export function searchRoutes(app: FastifyInstance, context: Context): void {
     for (const text of query.warnings) warn(reply, text);
 
     const rows: Uint8Array[] = [];
+    let count = 0;
     let cursor = '';
     let more = false;
     if (!query.nothing) {
       for await (const row of index.search(request.call, {
         ...query.request,
         retrieveUrlRoot: dicomwebRoot(request),
+        joined: type !== 'application/dicom+xml',
       })) {
         rows.push(row.dataSetJson);
+        count += Math.max(1, row.rows); // an index of the release before does not join
         cursor = row.cursor;
         more = row.more;
       }
@@ -59,7 +62,7 @@ export function searchRoutes(app: FastifyInstance, context: Context): void {
       if (query.cutWarning !== '') warn(reply, query.cutWarning);
       if (cursor !== '') reply.header('X-Next-Cursor', cursor);
     }
-    request.auditObjects.push({ type: 'query', id: `${level} ${rows.length}` });
+    request.auditObjects.push({ type: 'query', id: `${level} ${count}` });
     reply.header('Cache-Control', 'no-cache');
     vary(reply, 'Accept', 'Accept-Encoding');
     if (rows.length === 0 && settings.string('http.qidoNoMatch') === '204') return reply.code(204).send();

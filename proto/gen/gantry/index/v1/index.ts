@@ -52,6 +52,8 @@ export interface SearchRequest {
   combinedDateTime: boolean;
   /** QIDO: rows carry Retrieve URL (0008,1190) under it; empty: none */
   retrieveUrlRoot: string;
+  /** rows may come joined: QIDO concatenates them anyway */
+  joined: boolean;
 }
 
 export interface AttributePath {
@@ -80,6 +82,8 @@ export interface SearchRow {
   conflict: boolean;
   /** on the last row of a cut page: there is more behind it */
   more: boolean;
+  /** joined: so many objects with commas between them, cursor and more of the last; 0: one */
+  rows: number;
 }
 
 export interface LocateRequest {
@@ -266,6 +270,7 @@ function createBaseSearchRequest(): SearchRequest {
     studyDefaults: false,
     combinedDateTime: false,
     retrieveUrlRoot: "",
+    joined: false,
   };
 }
 
@@ -322,6 +327,9 @@ export const SearchRequest: MessageFns<SearchRequest> = {
     }
     if (message.retrieveUrlRoot !== "") {
       writer.uint32(130).string(message.retrieveUrlRoot);
+    }
+    if (message.joined !== false) {
+      writer.uint32(136).bool(message.joined);
     }
     return writer;
   },
@@ -477,6 +485,14 @@ export const SearchRequest: MessageFns<SearchRequest> = {
             message.retrieveUrlRoot = reader.string();
             continue;
           }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.joined = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -510,6 +526,7 @@ export const SearchRequest: MessageFns<SearchRequest> = {
     message.studyDefaults = object.studyDefaults ?? false;
     message.combinedDateTime = object.combinedDateTime ?? false;
     message.retrieveUrlRoot = object.retrieveUrlRoot ?? "";
+    message.joined = object.joined ?? false;
     return message;
   },
 };
@@ -744,7 +761,7 @@ export const OrderBy: MessageFns<OrderBy> = {
 };
 
 function createBaseSearchRow(): SearchRow {
-  return { dataSetJson: Buffer.alloc(0), cursor: "", conflict: false, more: false };
+  return { dataSetJson: Buffer.alloc(0), cursor: "", conflict: false, more: false, rows: 0 };
 }
 
 export const SearchRow: MessageFns<SearchRow> = {
@@ -760,6 +777,9 @@ export const SearchRow: MessageFns<SearchRow> = {
     }
     if (message.more !== false) {
       writer.uint32(32).bool(message.more);
+    }
+    if (message.rows !== 0) {
+      writer.uint32(40).uint32(message.rows);
     }
     return writer;
   },
@@ -809,6 +829,14 @@ export const SearchRow: MessageFns<SearchRow> = {
             message.more = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rows = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -830,6 +858,7 @@ export const SearchRow: MessageFns<SearchRow> = {
     message.cursor = object.cursor ?? "";
     message.conflict = object.conflict ?? false;
     message.more = object.more ?? false;
+    message.rows = object.rows ?? 0;
     return message;
   },
 };
