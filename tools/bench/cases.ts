@@ -12,6 +12,8 @@ export interface Options {
   runs: number;
   /** Instances of the case `scale`. */
   scale: number;
+  /** Senders at once of the cases that store; 4 is what RESULTS.md holds. */
+  associations: number;
 }
 export interface Aim {
   aim: string;
@@ -71,20 +73,20 @@ interface Ingest {
 
 function ingestCase(ingest: Ingest): Case {
   const { name, title, by, frames, instancesPerStudy, batch, rateAim } = ingest;
-  const orders = (subject: Subject, shape: Shape, count: number) => ({
-    by,
-    port: by === 'stow' ? subject.httpPort : subject.dimsePort,
-    path: `${subject.dicomWeb}/studies`,
-    shape,
-    from: 0,
-    count,
-    batch,
-    associations: 4,
-  });
   return {
     name,
     title,
-    async run({ quick, runs }) {
+    async run({ quick, runs, associations }) {
+      const orders = (subject: Subject, shape: Shape, count: number) => ({
+        by,
+        port: by === 'stow' ? subject.httpPort : subject.dimsePort,
+        path: `${subject.dicomWeb}/studies`,
+        shape,
+        from: 0,
+        count,
+        batch,
+        associations,
+      });
       const count = quick ? Math.ceil(ingest.count / 10) : ingest.count;
       return withServers([gantry, ...ingest.peers], async (...subjects) => {
         // Warm, as a server of a hospital is: the first hundreds are paid by the compiler.
