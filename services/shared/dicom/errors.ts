@@ -10,7 +10,7 @@ export const DICOM_REASONS = {
   'is-part10': 'unparsable', // a Part 10 file where a data set was expected
   deflate: 'unparsable', // the deflate stream is broken
   'not-dicom': 'unparsable', // neither Part 10 nor a data set
-  'too-deep': 'too-large',
+  'too-deep': 'unparsable', // nobody has such data sets; A700 would have it sent again and again
   'too-many-elements': 'too-large',
   'too-many-fragments': 'too-large',
   'header-too-large': 'too-large',
