@@ -1,4 +1,6 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { systemCall } from '#platform/call.ts';
+import { toGantryError } from '#platform/errors.ts';
 import type { Context } from '#platform/module.ts';
 import type { Service } from '#platform/rpc.types.ts';
 import type { RebuildProgress } from '#proto/index/v1/index.ts';
@@ -21,6 +23,11 @@ const RETRY_MS = 60_000;
 /** Everybody waits for the last reading, so it is to be short: the log is read again until a reading took no longer. */
 const SHORT_MS = 1_000;
 const READINGS_MAX = 10;
+/** A rebuild takes hours, and what it reads and writes may be away for a while: so long nothing may move before it is given up. */
+const AWAY_MS = 15 * 60_000;
+/** Behind the fence nobody else folds either. */
+const AWAY_FENCED_MS = 60_000;
+const AGAIN_MS = 1_000;
 /** Somebody whose folds are refused looks so often for what a killed rebuild has left. */
 const FENCED_MS = 5_000;
 
@@ -141,23 +148,25 @@ export class Rebuilder {
       });
     try {
       for (let readings = 1, beganMs = performance.now(); ; readings++, beganMs = performance.now()) {
-        await each((tenant, positions) => read(tenant, { positions, lanes: [] }));
+        await this.#patiently(AWAY_MS, () => each((tenant, positions) => read(tenant, { positions, lanes: [] })));
         if (performance.now() - beganMs < SHORT_MS || readings === READINGS_MAX) break;
       }
       // The old one stands still for the last few commits, in every process, so that nothing that a sender was shown goes missing for a
       // moment. What it shows is below the heads as they are then: lanes are asked for by name, so that no storage process misses any.
       await follower.paused(async () => {
-        await rebuilding.fence?.();
-        await each(async (tenant, positions) => {
-          const heads = await data.heads(systemCall(tenant, 'index.rebuild', this.#stop.signal), {});
-          const behind = heads.positions.filter(({ lane, sequence }) => sequence > (positions.get(lane) ?? 0));
-          const lanes = behind.map(({ lane }) => lane);
-          if (lanes.length === 0) return;
-          const known = lanes.flatMap((lane): [string, number][] => {
-            const sequence = positions.get(lane);
-            return sequence === undefined ? [] : [[lane, sequence]];
+        await this.#patiently(AWAY_FENCED_MS, async () => {
+          await rebuilding.fence?.();
+          await each(async (tenant, positions) => {
+            const heads = await data.heads(systemCall(tenant, 'index.rebuild', this.#stop.signal), {});
+            const behind = heads.positions.filter(({ lane, sequence }) => sequence > (positions.get(lane) ?? 0));
+            const lanes = behind.map(({ lane }) => lane);
+            if (lanes.length === 0) return;
+            const known = lanes.flatMap((lane): [string, number][] => {
+              const sequence = positions.get(lane);
+              return sequence === undefined ? [] : [[lane, sequence]];
+            });
+            await read(tenant, { positions: new Map(known), lanes });
           });
-          await read(tenant, { positions: new Map(known), lanes });
         });
         await rebuilding.complete();
       });
@@ -167,6 +176,24 @@ export class Rebuilder {
     }
     const seconds = Math.round((performance.now() - began) / 1000);
     log.info({ commits: this.#commits, instances: this.#instances, seconds }, 'the index is rebuilt');
+  }
+
+  /** Again and again while something is away: folding what was folded changes nothing, so each attempt goes on from where it is. */
+  async #patiently(awayMs: number, work: () => Promise<void>): Promise<void> {
+    let [commits, movedMs, told] = [this.#commits, performance.now(), false];
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (this.#commits > commits) [commits, movedMs, told] = [this.#commits, performance.now(), false];
+        const { code } = toGantryError(error);
+        const away = code === 'unavailable' || code === 'deadline-exceeded';
+        if (!away || this.#stop.signal.aborted || performance.now() - movedMs >= awayMs) throw error;
+        if (!told) this.#options.log.warn({ err: error }, 'a rebuild waits for the log or the index to be there again');
+        told = true;
+        await pause(AGAIN_MS, undefined, { signal: this.#stop.signal });
+      }
+    }
   }
 
   async stop(): Promise<void> {
