@@ -56,7 +56,7 @@ test('a trigger that the chart does not write is refused, not left out', () => {
 });
 
 test('what the PodMonitor names is scraped at both ports, under the labels that the queries ask for', () => {
-  const configs = scrapeConfigs(podMonitor(), '/kubeconfig') as { relabel_configs: Record<string, unknown>[] }[];
+  const configs = scrapeConfigs(podMonitor(), '/pods.json') as { relabel_configs: Record<string, unknown>[] }[];
   assert.equal(configs.length, 2);
   for (const { relabel_configs: rules } of configs) {
     const given = rules.map(({ target_label: label }) => label).filter((label) => label !== undefined);

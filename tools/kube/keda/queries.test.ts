@@ -1,13 +1,16 @@
 // Every query of the chart's scalers, asked of a real Prometheus that scrapes a real Gantry under the labels of its pods: one number each,
 // and an idle process is below every threshold, whoever else reads its metrics.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type GantryServer, startServer } from '../../peers/server.ts';
 import { without } from '../../setup/peers.ts';
 import { render } from '../clients.ts';
 import { type ScaledObject, type Signal, signalsOf } from './hpa.ts';
 import { ask } from './metrics.ts';
-import { prometheus } from './prometheus.ts';
+import { type Pod, podMonitor, prometheus, scrapeConfigs, targetsOf } from './prometheus.ts';
 
 const NAMESPACE = 'imaging'; // as clients.ts renders
 /** Prometheus has to come by twice for a rate. */
@@ -16,25 +19,30 @@ const PODS = ['gateway', 'ingest', 'storage', 'index'];
 
 describe('the queries of the scalers', { skip: without('prometheus'), timeout: 120_000 }, () => {
   let server: GantryServer;
+  let folder: string | undefined;
   let stop: (() => void) | undefined;
   let signals: Signal[];
   before(async () => {
     server = await startServer();
-    const target = (pod: string, container: string) => ({
-      targets: [`127.0.0.1:${server.httpPort}`],
-      labels: { namespace: NAMESPACE, pod, container },
-    });
-    const started = await prometheus([
-      {
-        job_name: 'pods',
-        scrape_interval: '2s',
-        scrape_timeout: '2s',
-        static_configs: PODS.flatMap((role) => [
-          target(`gantry-${role}-5d9c-a`, role),
-          target(`gantry-${role}-5d9c-b`, role),
-        ]),
+    // As the cluster says it, so that the discovery, the chart's PodMonitor and its labels are tried too.
+    const pod = (role: string, name: string): Pod => ({
+      metadata: {
+        name: `gantry-${role}-5d9c-${name}`,
+        namespace: NAMESPACE,
+        labels: podMonitor().spec.selector.matchLabels as Record<string, string>,
       },
-    ]);
+      spec: { containers: [{ name: role, ports: [{ name: 'health', containerPort: server.httpPort }] }] },
+      status: { phase: 'Running', podIP: '127.0.0.1' },
+    });
+    folder = mkdtempSync(join(tmpdir(), 'gantry-pods-'));
+    const file = join(folder, 'pods.json');
+    writeFileSync(file, JSON.stringify(targetsOf(PODS.flatMap((role) => [pod(role, 'a'), pod(role, 'b')]))));
+    const configs = scrapeConfigs(podMonitor(), file).map((one) => ({
+      ...one,
+      scrape_interval: '2s',
+      scrape_timeout: '2s',
+    }));
+    const started = await prometheus(configs);
     stop = started.stop;
     const objects = render('network', `keda.prometheusAddress="${started.address}"`).filter(
       ({ kind }) => kind === 'ScaledObject',
@@ -43,6 +51,7 @@ describe('the queries of the scalers', { skip: without('prometheus'), timeout: 1
   });
   after(async () => {
     stop?.();
+    if (folder !== undefined) rmSync(folder, { recursive: true });
     await server?.close();
   });
 

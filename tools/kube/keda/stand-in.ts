@@ -2,19 +2,22 @@
 // is made of each, and an APIService serves what they ask for. Not stood in for: fallback, scaling to zero, KEDA's webhook.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { freePort } from '../../peers/server.ts';
 import { type Installation, NAMESPACE, RUN } from '../install.ts';
 import { hpaOf, type ScaledObject, signalsOf } from './hpa.ts';
 import { CERTIFICATE, type Told } from './metrics.ts';
-import { podMonitor, prometheus, scrapeConfigs } from './prometheus.ts';
+import { podMonitor, prometheus, scrapeConfigs, targetsOf } from './prometheus.ts';
 
 const HERE = import.meta.dirname;
 const PKI = join(RUN, 'pki');
 const GROUP = 'external.metrics.k8s.io';
 const CRD = 'scaledobjects.keda.sh';
+/** Prometheus itself hears of a new pod at once; a scrape comes every 15 s. */
+const DISCOVERY_MS = 3_000;
 
 /** What the HPA controller was told of a signal. Values are sums over the pods of a role, as the query makes them. */
 export interface Seen {
@@ -40,9 +43,15 @@ export async function standIn(target: Installation, bridge: string, more: string
   const crd = execFileSync(join(HERE, 'crd.sh'), { encoding: 'utf8' }).trim();
   kubectl('apply', '--server-side', '-f', crd);
   kubectl('wait', '--for=condition=Established', `crd/${CRD}`, '--timeout=30s');
-  const { address, stop: stopPrometheus } = await prometheus(
-    scrapeConfigs(podMonitor(), join(PKI, 'admin.kubeconfig')),
-  );
+  const pods = join(mkdtempSync(join(tmpdir(), 'gantry-pods-')), 'pods.json');
+  const writePods = () => {
+    const { items: found } = JSON.parse(kubectl('get', 'pods', '-o', 'json'));
+    writeFileSync(`${pods}.new`, JSON.stringify(targetsOf(found)));
+    renameSync(`${pods}.new`, pods);
+  };
+  writePods();
+  const discovery = setInterval(writePods, DISCOVERY_MS);
+  const { address, stop: stopPrometheus } = await prometheus(scrapeConfigs(podMonitor(), pods));
   await target.upgrade([...more, '--set', `keda.enabled=true,keda.prometheusAddress=${address}`]);
   const { items } = JSON.parse(kubectl('get', CRD, '-o', 'json')) as { items: ScaledObject[] };
 
@@ -118,7 +127,9 @@ export async function standIn(target: Installation, bridge: string, more: string
         kubectl('wait', '--for=delete', `hpa/${hpaOf(object).metadata.name}`, '--timeout=60s');
       kubectl('delete', 'crd', CRD);
       child.stdin.end();
+      clearInterval(discovery);
       stopPrometheus();
+      rmSync(dirname(pods), { recursive: true });
     },
   };
 }
