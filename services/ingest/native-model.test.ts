@@ -107,6 +107,17 @@ test('what is refused: broken XML, entities, document types, depth, and models t
   refused('<Other/>', nativeModelToJson);
 });
 
+test('empty values, written out or left out, keep the others’ places', () => {
+  assert.deepEqual(
+    model(`<DicomAttribute tag="00080008" vr="CS"><Value number="1">A</Value><Value number="3">B</Value><Value number="4"/></DicomAttribute>
+      <DicomAttribute tag="00081048" vr="PN"><PersonName number="1"></PersonName><PersonName number="2"><Alphabetic><FamilyName>B</FamilyName></Alphabetic></PersonName></DicomAttribute>`),
+    {
+      '00080008': { vr: 'CS', Value: ['A', null, 'B', null] },
+      '00081048': { vr: 'PN', Value: [null, { Alphabetic: 'B' }] },
+    },
+  );
+});
+
 test('a tag that nearly matches costs no more than its length', () => {
   // Backtracking over attributes would make this take for ever; the test's own time limit is the judge.
   assert.throws(() => parseXml(`<a ${'b="c" '.repeat(50_000)}<`), GantryError);

@@ -56,7 +56,7 @@ function contentOf(
   if (first.name === 'InlineBinary') return { InlineBinary: first.text.replace(/\s+/g, '') };
   const values: unknown[] = [];
   for (const child of element.children) {
-    // `number` counts from 1 and leaves out empty values.
+    // `number` counts from 1; some leave out empty values.
     const number = Number(child.attributes.get('number') ?? values.length + 1);
     if (!Number.isInteger(number) || number < 1 || number > VALUES_MAX)
       throw wrong('a value with an impossible number');
@@ -77,7 +77,8 @@ function oneValue(child: XmlElement, vr: string): unknown {
         .join('^')
         .replace(/\^+$/, ''),
     ]);
-    return Object.fromEntries(groups.filter(([name]) => NAME_GROUPS.has(name!)));
+    const known = groups.filter(([name]) => NAME_GROUPS.has(name!));
+    return known.length === 0 ? null : Object.fromEntries(known);
   }
   if (child.name !== 'Value') throw wrong('a value of an unknown kind');
   if (child.text === '') return null;

@@ -8,10 +8,16 @@ const inner = (dataSet: object): string =>
   /<NativeDicomModel [^>]*>(.*)<\/NativeDicomModel>$/s.exec(toNativeXml(dataSet as never))![1]!;
 
 describe('Native DICOM Model (PS3.19 §A.1)', () => {
-  test('values are numbered, and an empty one among others keeps its place', () => {
+  test('values are numbered, and an empty one is there, in the middle and at the end', () => {
     assert.equal(
-      inner({ '00080008': { vr: 'CS', Value: ['ORIGINAL', null, 'AXIAL'] } }),
-      '<DicomAttribute tag="00080008" vr="CS" keyword="ImageType"><Value number="1">ORIGINAL</Value><Value number="3">AXIAL</Value></DicomAttribute>',
+      inner({ '00080008': { vr: 'CS', Value: ['ORIGINAL', null, 'AXIAL', null] } }),
+      '<DicomAttribute tag="00080008" vr="CS" keyword="ImageType"><Value number="1">ORIGINAL</Value><Value number="2"></Value>' +
+        '<Value number="3">AXIAL</Value><Value number="4"></Value></DicomAttribute>',
+    );
+    assert.equal(
+      inner({ '00081048': { vr: 'PN', Value: [null, { Alphabetic: 'B' }] } }),
+      '<DicomAttribute tag="00081048" vr="PN" keyword="PhysiciansOfRecord"><PersonName number="1"></PersonName>' +
+        '<PersonName number="2"><Alphabetic><FamilyName>B</FamilyName></Alphabetic></PersonName></DicomAttribute>',
     );
     assert.equal(
       inner({ '00100010': { vr: 'PN' } }),

@@ -49,12 +49,12 @@ function privateCreator(dataSet: JsonObject, tag: string): string | undefined {
 
 function one(value: unknown, vr: string, number: number, depth: number): string {
   if (vr === 'SQ') return `<Item number="${number}">${attributes((value ?? {}) as JsonObject, depth + 1)}</Item>`;
-  if (value === null || value === undefined) return '';
+  // An empty value has an element too, else those at the end would be gone (one for each value: PS3.19 Table A.1.5-2).
   if (vr === 'PN')
-    return `<PersonName number="${number}">${Object.entries(value as Record<string, string>)
+    return `<PersonName number="${number}">${Object.entries((value ?? {}) as Record<string, string>)
       .map(group)
       .join('')}</PersonName>`;
-  return `<Value number="${number}">${escapeXml(String(value))}</Value>`;
+  return `<Value number="${number}">${escapeXml(String(value ?? ''))}</Value>`;
 }
 
 const COMPONENTS = ['FamilyName', 'GivenName', 'MiddleName', 'NamePrefix', 'NameSuffix'];
