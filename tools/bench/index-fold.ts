@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { parseArgs } from 'node:util';
 import { Client } from '@elastic/elasticsearch';
+import '#platform/young-buffers.ts'; // V8's settings are those of every role
 import { optionsOf } from '../../services/index/adapters/elasticsearch/options.testing.ts';
 import { ElasticIndexStore } from '../../services/index/adapters/elasticsearch/store.ts';
 import { SqliteIndexStore } from '../../services/index/adapters/sqlite/store.ts';
