@@ -35,13 +35,16 @@ export async function foldLog<Result>(
   };
   // A rebuild reads for hours: only the signal ends it.
   const call = { ...systemCall(tenant, 'index.fold', signal), deadline: Number.POSITIVE_INFINITY };
-  for await (const commit of data.readLog(call, { after, lanes, since })) {
-    batch.push(commit);
-    bytes += commit.tableOfContents.length;
-    if (batch.length >= FOLD_COMMITS_MAX || bytes >= FOLD_BYTES_MAX) await flush();
+  try {
+    for await (const commit of data.readLog(call, { after, lanes, since })) {
+      batch.push(commit);
+      bytes += commit.tableOfContents.length;
+      if (batch.length >= FOLD_COMMITS_MAX || bytes >= FOLD_BYTES_MAX) await flush();
+    }
+    if (batch.length > 0) await flush();
+  } finally {
+    await folding; // whoever tries again must not meet one that still runs; when it fails, that is what went wrong
   }
-  if (batch.length > 0) await flush();
-  await folding;
 }
 
 /** Another process has its turn: it is asked so often how far it is while somebody waits, and the log is folded here when it stands still. */

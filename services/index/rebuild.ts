@@ -15,7 +15,35 @@ export interface RebuilderOptions {
   follower: Follower;
   log: Context['log'];
   /** Runs the work while no other process rebuilds the same index; absent: there is no other. */
-  alone?: (signal: AbortSignal, work: () => Promise<void>) => Promise<void>;
+  alone?: (signal: AbortSignal, work: (signal: AbortSignal) => Promise<void>) => Promise<void>;
+}
+
+/** The log did not answer: what was folded until then is whole, so reading may go on behind it. Of a failed fold nobody can say that. */
+class LogAway extends Error {}
+
+function patientLog(data: RebuilderOptions['data']): RebuilderOptions['data'] {
+  const told = (error: unknown): unknown => {
+    const { code } = toGantryError(error);
+    return code === 'unavailable' || code === 'deadline-exceeded'
+      ? new LogAway('the log is away', { cause: error })
+      : error;
+  };
+  return {
+    async *readLog(call, request) {
+      try {
+        yield* data.readLog(call, request);
+      } catch (error) {
+        throw told(error);
+      }
+    },
+    async heads(call, request) {
+      try {
+        return await data.heads(call, request);
+      } catch (error) {
+        throw told(error);
+      }
+    },
+  };
 }
 
 /** A disk that is full now may be full in a second. */
@@ -23,7 +51,7 @@ const RETRY_MS = 60_000;
 /** Everybody waits for the last reading, so it is to be short: the log is read again until a reading took no longer. */
 const SHORT_MS = 1_000;
 const READINGS_MAX = 10;
-/** A rebuild takes hours, and what it reads and writes may be away for a while: so long nothing may move before it is given up. */
+/** A rebuild takes hours, and the log that it reads may be away for a while: so long nothing may move before it is given up. */
 const AWAY_MS = 15 * 60_000;
 /** Behind the fence nobody else folds either. */
 const AWAY_FENCED_MS = 60_000;
@@ -53,9 +81,9 @@ export class Rebuilder {
 
   /** Joins the rebuild that runs already, if one does. */
   run(wanted: () => Promise<boolean> = async () => true): Promise<void> {
-    const { alone = (_signal, work) => work() } = this.#options;
-    const work = async (): Promise<void> => {
-      if (await wanted()) await this.#rebuild();
+    const { alone = (signal, work) => work(signal) } = this.#options;
+    const work = async (signal: AbortSignal): Promise<void> => {
+      if (await wanted()) await this.#rebuild(signal);
     };
     this.#running ??= alone(this.#stop.signal, work).finally(() => {
       this.#running = undefined;
@@ -66,7 +94,7 @@ export class Rebuilder {
 
   /** A rebuild that was killed could not clean up: a later start does, or the next rebuild. */
   tidy(): void {
-    const { store, log, alone = (_signal, work) => work() } = this.#options;
+    const { store, log, alone = (signal, work) => work(signal) } = this.#options;
     if (!store.tidy || this.#tidying) return;
     this.#tidying = alone(this.#stop.signal, () => store.tidy!())
       .catch((error) => {
@@ -130,8 +158,10 @@ export class Rebuilder {
     for (const wake of this.#watching) wake();
   }
 
-  async #rebuild(): Promise<void> {
-    const { data, store, follower, log } = this.#options;
+  /** `signal` ends with the right to rebuild: what another has begun meanwhile is not ours to fence. */
+  async #rebuild(signal: AbortSignal): Promise<void> {
+    const { store, follower, log } = this.#options;
+    const data = patientLog(this.#options.data);
     const began = performance.now();
     this.#commits = this.#instances = 0;
     await store.tidy?.();
@@ -141,23 +171,26 @@ export class Rebuilder {
         await work(tenant, await rebuilding.positions(tenant));
     };
     const read = (tenant: string, reading: Reading): Promise<void> =>
-      foldLog(data, tenant, reading, rebuilding.fold, this.#stop.signal, (result) => {
+      foldLog(data, tenant, reading, rebuilding.fold, signal, (result) => {
         this.#commits += result.commits;
         this.#instances += result.instances;
         this.#tell();
       });
     try {
       for (let readings = 1, beganMs = performance.now(); ; readings++, beganMs = performance.now()) {
-        await this.#patiently(AWAY_MS, () => each((tenant, positions) => read(tenant, { positions, lanes: [] })));
+        await this.#patiently(AWAY_MS, signal, () =>
+          each((tenant, positions) => read(tenant, { positions, lanes: [] })),
+        );
         if (performance.now() - beganMs < SHORT_MS || readings === READINGS_MAX) break;
       }
       // The old one stands still for the last few commits, in every process, so that nothing that a sender was shown goes missing for a
       // moment. What it shows is below the heads as they are then: lanes are asked for by name, so that no storage process misses any.
       await follower.paused(async () => {
-        await this.#patiently(AWAY_FENCED_MS, async () => {
-          await rebuilding.fence?.();
-          await each(async (tenant, positions) => {
-            const heads = await data.heads(systemCall(tenant, 'index.rebuild', this.#stop.signal), {});
+        signal.throwIfAborted();
+        await rebuilding.fence?.();
+        await this.#patiently(AWAY_FENCED_MS, signal, () =>
+          each(async (tenant, positions) => {
+            const heads = await data.heads(systemCall(tenant, 'index.rebuild', signal), {});
             const behind = heads.positions.filter(({ lane, sequence }) => sequence > (positions.get(lane) ?? 0));
             const lanes = behind.map(({ lane }) => lane);
             if (lanes.length === 0) return;
@@ -166,32 +199,30 @@ export class Rebuilder {
               return sequence === undefined ? [] : [[lane, sequence]];
             });
             await read(tenant, { positions: new Map(known), lanes });
-          });
-        });
+          }),
+        );
         await rebuilding.complete();
       });
     } catch (error) {
       await rebuilding.abandon();
-      throw error;
+      throw error instanceof LogAway ? error.cause : error;
     }
     const seconds = Math.round((performance.now() - began) / 1000);
     log.info({ commits: this.#commits, instances: this.#instances, seconds }, 'the index is rebuilt');
   }
 
-  /** Again and again while something is away: folding what was folded changes nothing, so each attempt goes on from where it is. */
-  async #patiently(awayMs: number, work: () => Promise<void>): Promise<void> {
+  /** Again and again while the log is away; each attempt goes on from where it is. */
+  async #patiently(awayMs: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
     let [commits, movedMs, told] = [this.#commits, performance.now(), false];
     for (;;) {
       try {
         return await work();
       } catch (error) {
         if (this.#commits > commits) [commits, movedMs, told] = [this.#commits, performance.now(), false];
-        const { code } = toGantryError(error);
-        const away = code === 'unavailable' || code === 'deadline-exceeded';
-        if (!away || this.#stop.signal.aborted || performance.now() - movedMs >= awayMs) throw error;
-        if (!told) this.#options.log.warn({ err: error }, 'a rebuild waits for the log or the index to be there again');
+        if (!(error instanceof LogAway) || signal.aborted || performance.now() - movedMs >= awayMs) throw error;
+        if (!told) this.#options.log.warn({ err: error.cause }, 'a rebuild waits for the log to be there again');
         told = true;
-        await pause(AGAIN_MS, undefined, { signal: this.#stop.signal });
+        await pause(AGAIN_MS, undefined, { signal });
       }
     }
   }

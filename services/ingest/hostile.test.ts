@@ -120,6 +120,21 @@ test('damaged bytes at every door: an answer of the table, nothing kept that did
   }
 });
 
+test('sequences nested too deep are refused as what cannot be understood: not to be sent again', async () => {
+  const context = await createTestContext({ modules: [new FakeStorage().module, module] });
+  try {
+    let nested = element(0x00081155, 'UI', '1.2.3.9');
+    for (let depth = 0; depth < 70; depth++) nested = element(0x00081140, 'SQ', item(nested));
+    const plain = dataSet();
+    const data = Buffer.concat([plain.subarray(0, 66), nested, plain.subarray(66)]);
+    const request = { sopClassUid: CT, sopInstanceUid: '1.2.3.4', transferSyntaxUid: EXPLICIT, source: SOURCE };
+    const { response } = await context.bulk(BULK.store)(context.call(), request, chunked(data, 1000));
+    assert.deepEqual([response.status, response.error], [0xc000, 'unparsable']);
+  } finally {
+    await context.stop();
+  }
+});
+
 test('logs name UIDs and reasons, and nothing of the patient', async () => {
   const lines: string[] = [];
   const sink = new Writable({

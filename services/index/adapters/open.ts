@@ -18,7 +18,7 @@ export interface Opened {
   turn(onHeld: () => void): Turn & { stop?(): Promise<void> };
   stillOutdated(): Promise<boolean>;
   /** Runs the work while no other process rebuilds. */
-  alone(signal: AbortSignal, work: () => Promise<void>): Promise<void>;
+  alone(signal: AbortSignal, work: (signal: AbortSignal) => Promise<void>): Promise<void>;
 }
 
 /** Where the index is kept is chosen here, and nowhere else: in Elasticsearch where nodes of it are given. */
@@ -45,7 +45,7 @@ export async function openIndexStore(
       outdated: false,
       turn: () => ALONE,
       stillOutdated: async () => false,
-      alone: (_signal, work) => work(),
+      alone: (signal, work) => work(signal),
     };
   }
   const { ElasticIndexStore } = await import('./elasticsearch/store.ts');

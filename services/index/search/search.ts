@@ -45,12 +45,17 @@ export function* runSearch(
     return;
   }
   const rows: SearchRow[] = [];
+  let count = 0;
   const given = page(walk, { store, budget: new Budget(limits) });
   for (const row of request.joined ? joined(given) : given) {
-    if (kept && row && !(row instanceof Promise) && rows.length < REMEMBERED_ROWS_MAX) rows.push(row);
+    if (kept && row && !(row instanceof Promise)) {
+      count += Math.max(1, row.rows);
+      if (count < REMEMBERED_ROWS_MAX) rows.push(row);
+      else rows.length = 0; // not kept, so not held either
+    }
     yield row;
   }
-  if (rows.length < REMEMBERED_ROWS_MAX) kept?.keep(rows);
+  if (count < REMEMBERED_ROWS_MAX) kept?.keep(rows);
 }
 
 /** Cuts the page, and says on its last row whether there is more. */

@@ -95,7 +95,7 @@ export async function prometheus(configs: object[]): Promise<{ address: string; 
   for (const until = performance.now() + READY_MS; ; await new Promise((resolve) => setTimeout(resolve, 50))) {
     const ready = await fetch(`${address}/-/ready`).catch(() => undefined); // not listening yet
     if (ready?.ok) return { address, stop };
-    if (child.exitCode === null && performance.now() < until) continue;
+    if (child.exitCode === null && child.signalCode === null && performance.now() < until) continue;
     const said = readFileSync(log, 'utf8').slice(-2000);
     stop();
     throw new Error(`Prometheus does not start: ${said}`);

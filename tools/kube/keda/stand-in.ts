@@ -1,18 +1,21 @@
 // Stands in for KEDA, of which there is no image here: the chart's ScaledObjects go into the cluster under KEDA's own definition, an HPA
 // is made of each, and an APIService serves what they ask for. Not stood in for: fallback, scaling to zero, KEDA's webhook.
-import { execFileSync, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { freePort } from '../../peers/server.ts';
+import { clientPath } from '../clients.ts';
 import { type Installation, NAMESPACE, RUN } from '../install.ts';
 import { hpaOf, type ScaledObject, signalsOf } from './hpa.ts';
 import { CERTIFICATE, type Told } from './metrics.ts';
-import { podMonitor, prometheus, scrapeConfigs, targetsOf } from './prometheus.ts';
+import { type Pod, podMonitor, prometheus, scrapeConfigs, targetsOf } from './prometheus.ts';
 
 const HERE = import.meta.dirname;
+const execute = promisify(execFile);
 const PKI = join(RUN, 'pki');
 const GROUP = 'external.metrics.k8s.io';
 const CRD = 'scaledobjects.keda.sh';
@@ -37,21 +40,48 @@ export interface StandIn {
   stop(): Promise<void>;
 }
 
+/** Writes again and again which pods there are, by a program of its own: the process that drives the senders is not held up. */
+function discover(target: Installation, file: string): { stop(): void } {
+  let stopped = false;
+  let timer: NodeJS.Timeout | undefined;
+  const look = (): void => {
+    execute(clientPath('kubectl'), ['-n', NAMESPACE, 'get', 'pods', '-o', 'json'], {
+      env: target.env,
+      maxBuffer: 64 << 20,
+    })
+      .then(({ stdout: text }) => {
+        writeFileSync(`${file}.new`, JSON.stringify(targetsOf((JSON.parse(text) as { items: Pod[] }).items)));
+        renameSync(`${file}.new`, file);
+      })
+      .catch(() => {}) // the API server is busy: the next look finds what is there
+      .finally(() => {
+        if (!stopped) timer = setTimeout(look, DISCOVERY_MS);
+      });
+  };
+  look();
+  return {
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+    },
+  };
+}
+
 /** The release with `more` and KEDA on; its signals are those of Prometheus from now on. `bridge`: where the API server reaches this machine. */
 export async function standIn(target: Installation, bridge: string, more: string[]): Promise<StandIn> {
   const { kubectl, apply } = target;
   const crd = execFileSync(join(HERE, 'crd.sh'), { encoding: 'utf8' }).trim();
   kubectl('apply', '--server-side', '-f', crd);
   kubectl('wait', '--for=condition=Established', `crd/${CRD}`, '--timeout=30s');
-  const pods = join(mkdtempSync(join(tmpdir(), 'gantry-pods-')), 'pods.json');
-  const writePods = () => {
-    const { items: found } = JSON.parse(kubectl('get', 'pods', '-o', 'json'));
-    writeFileSync(`${pods}.new`, JSON.stringify(targetsOf(found)));
-    renameSync(`${pods}.new`, pods);
-  };
-  writePods();
-  const discovery = setInterval(writePods, DISCOVERY_MS);
-  const { address, stop: stopPrometheus } = await prometheus(scrapeConfigs(podMonitor(), pods));
+  const folder = mkdtempSync(join(tmpdir(), 'gantry-pods-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const pods = join(folder, 'pods.json');
+  writeFileSync(pods, '[]');
+  const discovery = discover(target, pods);
+  const { address, stop: stopPrometheus } = await prometheus(scrapeConfigs(podMonitor(), pods)).catch((error) => {
+    discovery.stop();
+    throw error;
+  });
   await target.upgrade([...more, '--set', `keda.enabled=true,keda.prometheusAddress=${address}`]);
   const { items } = JSON.parse(kubectl('get', CRD, '-o', 'json')) as { items: ScaledObject[] };
 
@@ -127,9 +157,8 @@ export async function standIn(target: Installation, bridge: string, more: string
         kubectl('wait', '--for=delete', `hpa/${hpaOf(object).metadata.name}`, '--timeout=60s');
       kubectl('delete', 'crd', CRD);
       child.stdin.end();
-      clearInterval(discovery);
+      discovery.stop();
       stopPrometheus();
-      rmSync(dirname(pods), { recursive: true });
     },
   };
 }
