@@ -70,6 +70,13 @@ export function lastMerges(merges: Iterable<Merge>): Map<string, Merge> {
   return last;
 }
 
+/** Every Patient ID that merges speak of, superseded ones too: a study may still stand where one of those has led it. */
+export function patientIdsOf(merges: Iterable<Merge>): Set<string> {
+  const ids = new Set<string>();
+  for (const { from, to } of merges) ids.add(from.patientId).add(to.patientId);
+  return ids;
+}
+
 /** Attributes as they read once a merge holds. An empty Patient ID is nobody's, and is never merged. */
 export function identify(attributes: JsonAttributes, merges: ReadonlyMap<string, Merge>): JsonAttributes {
   if (merges.size === 0) return attributes;

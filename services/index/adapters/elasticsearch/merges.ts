@@ -1,15 +1,15 @@
 import { hexOf, Tag } from '#dicom/tags.ts';
-import { lastMerges, type Merge } from '../../fold/correct.ts';
+import { lastMerges, type Merge, patientIdsOf } from '../../fold/correct.ts';
 import type { KeptControl } from '../../state/commits.ts';
 import { keyText } from '../../state/keys.ts';
 import { asked } from './client.ts';
 import type { Documents } from './documents-store.ts';
 import { cut } from './schema.ts';
 
-export const mergesIn = (body: string): Map<string, Merge> =>
-  lastMerges(
-    (JSON.parse(body) as KeptControl[]).map((one) => ({ ...(one.body as Omit<Merge, 'order'>), order: one.sort })),
-  );
+/** All that were folded, superseded ones too. */
+const keptIn = (body: string): Merge[] =>
+  (JSON.parse(body) as KeptControl[]).map((one) => ({ ...(one.body as Omit<Merge, 'order'>), order: one.sort }));
+export const mergesIn = (body: string): Map<string, Merge> => lastMerges(keptIn(body));
 
 /** What is known of merges, one document a tenant. */
 export class ElasticMerges {
@@ -46,9 +46,8 @@ export class ElasticMerges {
    * acknowledged, and whoever writes one later looks at the merges again behind it.
    */
   async studiesOfMerged(tenant: string): Promise<string[]> {
-    const { last } = await this.read(tenant);
-    const ids = new Set<string>();
-    for (const { from, to } of last.values()) ids.add(from.patientId).add(to.patientId);
+    const found = await this.#documents.one<{ body: string }>('state', `merges/${tenant}`);
+    const ids = patientIdsOf(found ? keptIn(found.source.body) : []);
     await this.#documents.refresh('studies');
     const studies: string[] = [];
     let after: [string] | undefined;

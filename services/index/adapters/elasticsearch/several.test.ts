@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { Client } from '@elastic/elasticsearch';
 import fc from 'fast-check';
-import type { CountsResponse, EntryRow, Located } from '#proto/index/v1/index.ts';
+import { Tag } from '#dicom/tags.ts';
+import { type CountsResponse, type EntryRow, type Located, SearchRequest } from '#proto/index/v1/index.ts';
 import { TableOfContents } from '#proto/storage/v1/log.ts';
 import { type ElasticsearchNodes, startElasticsearch } from '../../../../tools/servers/index.ts';
 import type { RawCommit } from '../../fold/commit.ts';
@@ -12,6 +13,7 @@ import { history, interleave } from '../../fold/history.testing.ts';
 import { modelOf } from '../../fold/model.ts';
 import { withRealHeads } from '../../index.contract.ts';
 import { collect, makeInstance } from '../../instances.testing.ts';
+import { SEARCH_LIMITS } from '../../search/settings.ts';
 import { optionsOf } from './options.testing.ts';
 import { ElasticIndexStore } from './store.ts';
 
@@ -83,6 +85,33 @@ test('two processes fold the same log at once: every entry is there, and there o
   } finally {
     await left.close();
     await right.close();
+  }
+});
+
+test('a merge that is superseded: what it had led elsewhere follows the newer one', async () => {
+  const store = storeOf(newPrefix());
+  try {
+    const merge = (sequence: number, toPatient: string): RawCommit => {
+      const value = { kind: 'merge', fromPatient: 'P1', fromIssuer: '', toPatient, toIssuer: '', actor: '' };
+      const stamp = (1000 + sequence).toString(16).padStart(12, '0').padEnd(16, '0');
+      const entries = [{ n: 0, stamp, kind: { $case: 'identity' as const, value } }];
+      const toc = { formatVersion: 1, tenant: 'main', lane: LANES[0], sequence, entries };
+      return { lane: LANES[0], sequence, tableOfContents: TableOfContents.encode(toc).finish() };
+    };
+    const commits = [commit(LANES[0], 1, '1.2.1', [1]), merge(2, 'WRONG'), merge(3, 'RIGHT'), merge(4, 'P1')];
+    for (const [at, patient] of ['P1', 'WRONG', 'RIGHT', 'P1'].entries()) {
+      await store.fold('main', commits.slice(at, at + 1));
+      await store.show();
+      for (const asked of ['P1', 'WRONG', 'RIGHT']) {
+        const match = [{ path: [Tag.PatientID], vr: 'LO', values: [asked] }];
+        const request = SearchRequest.fromPartial({ level: 'STUDY', match });
+        const rows = await collect(store.query('search', { tenant: 'main', request, limits: SEARCH_LIMITS }));
+        assert.equal(rows.length, asked === patient ? 1 : 0, `after ${at + 1} commits, of ${asked}`);
+      }
+      assert.equal((await countsOf(store)).patients, 1);
+    }
+  } finally {
+    await store.close();
   }
 });
 

@@ -19,13 +19,13 @@ export function correctionsOf(db: DatabaseSync, tenant: number, studyInstanceUid
     }));
 }
 
-export function mergesOf(db: DatabaseSync, tenant: number): Map<string, Merge> {
-  return lastMerges(
-    statement(db, `SELECT sort, body FROM controls WHERE tenant = ? AND kind = 'identity'`)
-      .all(tenant)
-      .map((row) => ({ ...(JSON.parse(row.body as string) as Omit<Merge, 'order'>), order: row.sort as string })),
-  );
+/** All that were folded, superseded ones too. */
+export function keptMerges(db: DatabaseSync, tenant: number): Merge[] {
+  return statement(db, `SELECT sort, body FROM controls WHERE tenant = ? AND kind = 'identity'`)
+    .all(tenant)
+    .map((row) => ({ ...(JSON.parse(row.body as string) as Omit<Merge, 'order'>), order: row.sort as string }));
 }
+export const mergesOf = (db: DatabaseSync, tenant: number): Map<string, Merge> => lastMerges(keptMerges(db, tenant));
 
 /** `study` is `identity` for what is nobody's. */
 export function keepControl(db: DatabaseSync, tenant: number, study: string, { sort, kind, body }: KeptControl): void {

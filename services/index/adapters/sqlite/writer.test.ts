@@ -172,6 +172,30 @@ test('the first by stamp shows its values, though it was folded last', () => {
   assert.deepEqual([doc.attributes['00080050']!.Value, doc.values['00080050']![0]!.Value], [['A'], ['B']]);
 });
 
+test('a merge that is superseded: what it had led elsewhere follows the newer one, back home too', () => {
+  const merge = (sequence: number, toPatient: string) =>
+    commitOf(LANE, sequence, [
+      {
+        ms: 1000 + sequence,
+        kind: {
+          $case: 'identity',
+          value: { kind: 'merge', fromPatient: 'P', fromIssuer: '', toPatient, toIssuer: '', actor: '' },
+        },
+      },
+    ]);
+  const { db, writer } = create();
+  const commits = [stored(1), merge(2, 'WRONG'), merge(3, 'RIGHT'), merge(4, 'P')];
+  for (const [at, patient] of ['P', 'WRONG', 'RIGHT', 'P'].entries()) {
+    writer.fold('main', commits.slice(at, at + 1));
+    const { patients, studies } = dumpIndex(db, 'main');
+    assert.deepEqual(
+      patients.map((one) => one.doc.attributes['00100020']!.Value),
+      [[patient]],
+    );
+    assert.deepEqual({ studies, patients }, modelOf(commits.slice(0, at + 1), 'keep-first', describeFake));
+  }
+});
+
 test('a series of thousands, commit by commit, ends in full blocks, and every entry is there', () => {
   const { db, writer } = create();
   const commits = Array.from({ length: 1500 }, (_, n) => stored(n + 1));

@@ -1,7 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import type { Describe, RawCommit, ReadableCommit } from '../../fold/commit.ts';
 import { type ControlPatch, joinControl } from '../../fold/control.ts';
-import type { Merge } from '../../fold/correct.ts';
+import { type Merge, patientIdsOf } from '../../fold/correct.ts';
 import { idKey, msOfStamp, stampOfOrder } from '../../fold/order.ts';
 import type { EntryRecord, VersionPolicy } from '../../fold/types.ts';
 import {
@@ -16,7 +16,7 @@ import {
 } from '../../state/commits.ts';
 import { keyText } from '../../state/keys.ts';
 import { sopHash } from '../../state/sop-hash.ts';
-import { correctionsOf, keepControl, keepPending, mergesOf, takePending } from './controls.ts';
+import { correctionsOf, keepControl, keepPending, keptMerges, mergesOf, takePending } from './controls.ts';
 import { keepHeads } from './heads.ts';
 import { statement } from './schema.ts';
 import { SeriesState } from './series-state.ts';
@@ -128,10 +128,8 @@ export class IndexWriter {
   /** The live studies whose patient any merge may have changed: those of every Patient ID that merges speak of. */
   #regroup(tenant: number): string[] {
     this.#merges.delete(tenant);
-    const ids = new Set<string>();
-    for (const { from, to } of this.#mergesOf(tenant).values()) ids.add(from.patientId).add(to.patientId);
     const studies: string[] = [];
-    for (const patientId of ids)
+    for (const patientId of patientIdsOf(keptMerges(this.#db, tenant)))
       for (const row of statement(
         this.#db,
         `SELECT study_instance_uid FROM study_keys JOIN studies ON studies.id = study
