@@ -49,7 +49,7 @@ function privateCreator(dataSet: JsonObject, tag: string): string | undefined {
 
 function one(value: unknown, vr: string, number: number, depth: number): string {
   if (vr === 'SQ') return `<Item number="${number}">${attributes((value ?? {}) as JsonObject, depth + 1)}</Item>`;
-  // An empty value has an element too, else those at the end would be gone (one for each value: PS3.19 Table A.1.5-2).
+  // An empty value has an element too, else those at the end would be gone (one for each value, PS3.19 §A.1.5; so does DCMTK).
   if (vr === 'PN')
     return `<PersonName number="${number}">${Object.entries((value ?? {}) as Record<string, string>)
       .map(group)
